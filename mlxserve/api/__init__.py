@@ -1,0 +1,1 @@
+"""HTTP: requests, answers, SSE, errors. Text in, text out."""

@@ -1,0 +1,53 @@
+"""What the command line said: read once, frozen, passed down."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Backend = Literal["any", "ring", "mpi", "jaccl"]
+Dtype = Literal["auto", "stored", "float32", "bfloat16", "float16"]
+
+DEFAULT_MODEL = "mlx-community/Qwen3-1.7B-8bit"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where this process stands among its peers, as `mlx.launch` or `mlxserve launch` set it."""
+
+    rank: int = 0
+    world_size: int = 1
+    backend: Backend = "ring"
+    addresses: tuple[str, ...] = ()
+    """The first `ip:port` of each rank, in rank order, where the backend has such a list."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """All settings of `mlxserve serve`, equal on every rank but for `place`."""
+
+    place: Place = Place()
+    model: str = DEFAULT_MODEL
+    model_name: str = ""
+    """The name that clients see; empty: derived from `model`."""
+    dtype: Dtype = "auto"
+    split: tuple[int, ...] = ()
+    """Layers per rank, first to last; empty: balanced by bytes."""
+    host: str = "127.0.0.1"
+    port: int = 8100
+    max_tokens: int = 0
+    """Default bound on an answer's tokens; 0: as many as the context holds."""
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    context_length: int = 0
+    """Tokens of prompt and answer together; 0: what the model's config says."""
+    decode_concurrency: int = 32
+    prompt_concurrency: int = 8
+    prefill_step_size: int = 256
+    form_timeout: float = 45.0
+    """Seconds that the group may take to form."""
+    silence_timeout: float = 5.0
+    """Seconds without a word from a peer after which it counts as lost."""
+    chat_template: str = ""
+    log_level: str = "info"

@@ -1,0 +1,129 @@
+"""The node's side of the engine: open sequences, and what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Literal
+
+import msgspec
+
+from mlxserve.engine import messages
+from mlxserve.engine.messages import FinishReason, RankFacts, Reading, Sampling
+from mlxserve.errors import EngineError, EngineNotReady, RequestFailed
+
+Status = Literal["loading", "healthy", "degraded"]
+
+
+class Generated(msgspec.Struct, frozen=True):
+    """Tokens that one step added to a sequence; `finish` is set on the last of them."""
+
+    tokens: list[int]
+    finish: FinishReason | None = None
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What is known of the engine at this moment. `since` is Unix time, in seconds."""
+
+    status: Status = "loading"
+    reason: str = "starting"
+    since: float = msgspec.field(default_factory=time.time)
+    ready: messages.Ready | None = None
+    ranks: list[RankFacts] = []
+
+
+class EngineClient:
+    """Submits sequences to the engine process and hands each its events.
+
+    Belongs to the node's event loop: every method is called there.
+    """
+
+    def __init__(self) -> None:
+        self.health = Health()
+        self._send: Callable[[messages.Command], None] | None = None
+        self._open: dict[int, asyncio.Queue[Generated | Reading | EngineError]] = {}
+        self._ids = itertools.count(1)
+        self._model_folder: asyncio.Future[str] | None = None
+
+    @property
+    def open_sequences(self) -> int:
+        """How many sequences wait or run."""
+        return len(self._open)
+
+    async def model_folder(self) -> str:
+        """The folder with the model's config and tokenizer, as soon as the engine has found it."""
+        return await asyncio.shield(self._folder_found())
+
+    async def generate(
+        self, prompt: list[int], sampling: Sampling, max_tokens: int, stop_tokens: list[int]
+    ) -> AsyncIterator[Generated | Reading]:
+        """Generate from `prompt`; closing the iterator cancels the sequence.
+
+        Raises EngineNotReady when no engine serves, RequestFailed when the engine drops this sequence.
+        """
+        if self._send is None or self.health.status != "healthy":
+            raise EngineNotReady(f"the model is not being served: {self.health.reason}")
+        number = next(self._ids)
+        inbox: asyncio.Queue[Generated | Reading | EngineError] = asyncio.Queue()
+        self._open[number] = inbox
+        finished = False
+        try:
+            self._send(messages.Submit(number, prompt, sampling, max_tokens, stop_tokens))
+            while not finished:
+                event = await inbox.get()
+                if isinstance(event, EngineError):
+                    finished = True
+                    raise event
+                finished = isinstance(event, Generated) and event.finish is not None
+                yield event
+        finally:
+            del self._open[number]
+            if not finished and self._send is not None:
+                self._send(messages.Cancel(number))
+
+    def connected(self, send: Callable[[messages.Command], None]) -> None:
+        """A new engine process is up; `send` reaches it."""
+        self._send = send
+        self.health = Health("loading", "the engine is starting")
+
+    def lost(self, reason: str) -> None:
+        """The engine process is gone: every open sequence is told so."""
+        self._send = None
+        self.health = Health("degraded", reason, ready=self.health.ready, ranks=self.health.ranks)
+        for inbox in self._open.values():
+            inbox.put_nowait(EngineNotReady(f"the engine was lost while it answered: {reason}"))
+
+    def receive(self, event: messages.Event) -> None:
+        """Take in one event from the engine process."""
+        match event:
+            case messages.Step():
+                self._deliver(event)
+            case messages.Failed():
+                if inbox := self._open.get(event.id):
+                    inbox.put_nowait(RequestFailed(event.message))
+            case messages.Figures():
+                self.health = msgspec.structs.replace(self.health, ranks=event.ranks)
+            case messages.ModelFound():
+                if not self._folder_found().done():
+                    self._folder_found().set_result(event.folder)
+            case messages.Progress():
+                self.health = Health("loading", f"{event.stage} {event.detail}".strip(), self.health.since)
+            case messages.Ready():
+                self.health = Health("healthy", "", ready=event, ranks=event.ranks)
+            case messages.Ended():
+                self.health = Health("degraded", event.message, ranks=self.health.ranks)
+
+    def _deliver(self, step: messages.Step) -> None:
+        for reading in step.reading:
+            if inbox := self._open.get(reading.id):
+                inbox.put_nowait(reading)
+        for new in step.tokens:
+            if inbox := self._open.get(new.id):
+                inbox.put_nowait(Generated([new.token], new.finish))
+
+    def _folder_found(self) -> asyncio.Future[str]:
+        if self._model_folder is None:
+            self._model_folder = asyncio.get_running_loop().create_future()
+        return self._model_folder

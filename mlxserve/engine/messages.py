@@ -1,0 +1,131 @@
+"""What node and engine process say to each other over their pipe: MessagePack, one message a frame.
+
+The node sends commands, the engine sends events. Tokens travel as integers; text never does.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length"]
+
+
+class Sampling(msgspec.Struct, frozen=True, array_like=True):
+    """How one sequence's tokens are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off."""
+
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Read `prompt` and generate up to `max_tokens` tokens, or until one of `stop_tokens`."""
+
+    id: int
+    prompt: list[int]
+    sampling: Sampling
+    max_tokens: int
+    stop_tokens: list[int]
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Nobody waits for this sequence any more. Unknown ids are ignored."""
+
+    id: int
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
+    """End, and tell every rank to."""
+
+
+Command = Submit | Cancel | Shutdown
+
+
+class RankFacts(msgspec.Struct, frozen=True):
+    """One rank, as /health shows it."""
+
+    rank: int
+    host: str
+    pid: int
+    device: str
+    first_layer: int
+    last_layer: int
+    memory_bytes: int
+    peak_memory_bytes: int = 0
+    tokens_per_second: float = 0.0
+    busy: float = 0.0
+    """Share of the last seconds in which this rank computed, 0 to 1."""
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """The engine is not ready yet, and this is what it is doing."""
+
+    stage: Literal["forming", "downloading", "loading", "warming"]
+    detail: str = ""
+
+
+class ModelFound(msgspec.Struct, frozen=True, tag="model"):
+    """The model's small files lie in `folder`: tokenizer and config can be read."""
+
+    folder: str
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """All ranks have loaded and computed a token."""
+
+    model_type: str
+    vocab_size: int
+    context_length: int
+    backend: str
+    layers: int
+    ranks: list[RankFacts]
+
+
+class NewToken(msgspec.Struct, frozen=True, array_like=True):
+    """A generated token. With `finish` "stop" it is the stop token itself, not part of the answer."""
+
+    id: int
+    token: int
+    finish: FinishReason | None = None
+
+
+class Reading(msgspec.Struct, frozen=True, array_like=True):
+    """`done` of `total` prompt tokens have been read."""
+
+    id: int
+    done: int
+    total: int
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """What one scheduler step brought, all sequences together."""
+
+    tokens: list[NewToken]
+    reading: list[Reading]
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """This sequence ends without a finish; `message` is for the client."""
+
+    id: int
+    message: str
+
+
+class Figures(msgspec.Struct, frozen=True, tag="figures"):
+    """The ranks as they are now; sent about once a second while something runs."""
+
+    ranks: list[RankFacts]
+
+
+class Ended(msgspec.Struct, frozen=True, tag="ended"):
+    """The engine's last word: why it ends and with which exit code."""
+
+    exit_code: int
+    message: str
+
+
+Event = Progress | ModelFound | Ready | Step | Failed | Figures | Ended

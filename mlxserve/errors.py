@@ -1,0 +1,48 @@
+"""The errors that somebody outside the program can cause, each with a sentence to act on.
+
+    MlxserveError
+    ├── UserError           a flag, a file, a model: mend it and start again (exit code 2)
+    ├── FormationError      the group of ranks did not form in time (exit code 4)
+    ├── RankLost            a rank of a formed group is gone (exit code 5; the node starts its engine anew)
+    └── EngineError         what an open request is told
+        ├── EngineNotReady  no engine serves at this moment
+        └── RequestFailed   this request, and it alone, cannot go on
+"""
+
+from __future__ import annotations
+
+
+class MlxserveError(Exception):
+    """Base of all. `exit_code` is what a process that ends by it returns."""
+
+    exit_code = 1
+
+
+class UserError(MlxserveError):
+    """Something that the user wrote or named is wrong; the message says what, where, and what to do."""
+
+    exit_code = 2
+
+
+class FormationError(MlxserveError):
+    """The group did not form; the message names the ranks that are missing."""
+
+    exit_code = 4
+
+
+class RankLost(MlxserveError):
+    """A rank of the formed group closed its link or fell silent."""
+
+    exit_code = 5
+
+
+class EngineError(MlxserveError):
+    """An open request cannot be answered."""
+
+
+class EngineNotReady(EngineError):
+    """No engine serves at this moment: still loading, or lost."""
+
+
+class RequestFailed(EngineError):
+    """The engine refused or dropped this one request."""

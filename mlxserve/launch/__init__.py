@@ -1,0 +1,1 @@
+"""Starting the ranks: the hosts file, the processes on all hosts, the check."""
