@@ -82,6 +82,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     context_length: int
     backend: str
     layers: int
+    batched: bool
+    """Whether several sequences run as one batch; some model types cannot."""
     ranks: list[RankFacts]
 
 

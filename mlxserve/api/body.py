@@ -1,0 +1,53 @@
+"""Reading a request's body: bounded in size, and decoded into its type or refused with the field to blame."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from mlxserve.api.errors import ApiError
+
+T = TypeVar("T")
+
+AT = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
+"""How msgspec ends an error with its place: " - at `$.messages[0].role`"."""
+MISSING = re.compile(r"Object missing required field `(\w+)`")
+PART_TYPE = re.compile(r"messages\[\d+\]\.content\[\d+\]\.type")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; 413 if it is longer than `limit` bytes."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise ApiError(413, f"The request's body is longer than {limit} bytes.", code="body_too_large")
+    return bytes(body)
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """`body` as the decoder's type; 400 if it is no JSON, or other than the type says."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError(400, f"The request's body is not valid JSON in UTF-8: {error}.", code="invalid_json") from None
+    except RecursionError:
+        raise ApiError(400, "The request's body is nested too deeply.", code="invalid_json") from None
+
+
+def _invalid(error: str) -> ApiError:
+    place = AT.fullmatch(error)
+    reason, path = (place["reason"], place["path"]) if place else (error, "")
+    if missing := MISSING.fullmatch(reason):
+        path = f"{path}.{missing[1]}" if path else missing[1]
+        return ApiError(400, f"'{path}' is required.", param=path, code="missing_required_parameter")
+    if PART_TYPE.fullmatch(path):
+        reason += ": the model reads text only, so 'text' is the one type of content part it can take"
+    if not path:
+        return ApiError(400, f"The request's body is not as it must be: {reason}.", code="invalid_type")
+    return ApiError(400, f"Invalid value for '{path}': {reason}.", param=path, code="invalid_value")

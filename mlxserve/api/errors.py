@@ -1,0 +1,102 @@
+"""Errors in OpenAI's shape, whatever went wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+from mlxserve.errors import EngineError, EngineNotReady
+
+log = logging.getLogger("mlxserve.api")
+
+RETRY_AFTER = {"Retry-After": "2"}
+INTERNAL = "The server failed on this request; its log says why."
+
+
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """What OpenAI's clients read of an error. `param` is the path of the field that is to blame."""
+
+    message: str
+    type: str = "invalid_request_error"
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """The whole body of an error, or of the event that ends a stream with one."""
+
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """A request that is answered with `status` and an error body."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        self.status = status
+        self.detail = ErrorDetail(message, kind, param, code)
+        self.headers = headers
+
+    def response(self) -> Response:
+        """The answer to the request."""
+        return Response(self.body(), self.status, self.headers, "application/json")
+
+    def body(self) -> bytes:
+        """The error as JSON."""
+        return msgspec.json.encode(ErrorBody(self.detail))
+
+
+def from_engine(error: EngineError) -> ApiError:
+    """503 while no engine serves, 500 for what the engine could not do."""
+    if isinstance(error, EngineNotReady):
+        return ApiError(503, f"The engine cannot answer now: {error}.", code="engine_not_ready", headers=RETRY_AFTER)
+    return ApiError(500, f"The engine could not answer: {error}", code="generation_failed")
+
+
+def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    log.info("%s %s status=%d code=%s param=%s", *_target(request), error.status, error.detail.code, error.detail.param)
+    return error.response()
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: unknown addresses and methods."""
+    assert isinstance(error, HTTPException)
+    method, path = _target(request)
+    sentences = {
+        404: (f"There is nothing at {path}.", "unknown_url"),
+        405: (f"{path} does not take {method}.", "method_not_allowed"),
+    }
+    message, code = sentences.get(error.status_code, (error.detail, None))
+    return _api_error(request, ApiError(error.status_code, message, code=code, headers=error.headers))
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    """A mistake of ours; Starlette raises it again when the answer is out, so that it is logged whole."""
+    return ApiError(500, INTERNAL).response()
+
+
+def _target(request: Request) -> tuple[str, str]:
+    return request.method, request.url.path
+
+
+EXCEPTION_HANDLERS: dict[type[Exception], ExceptionHandler] = {
+    ApiError: _api_error,
+    HTTPException: _http_error,
+    Exception: _unexpected,
+}

@@ -1,0 +1,87 @@
+"""What the endpoints share: the engine, the settings, and the tokenizer as soon as there is one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import Request
+
+from mlxserve.api.errors import RETRY_AFTER, ApiError
+from mlxserve.config import Settings
+from mlxserve.engine.client import EngineClient
+from mlxserve.engine.messages import Ready
+from mlxserve.errors import UserError
+from mlxserve.text.conversation import Message
+from mlxserve.text.tokenizer import Tokenizer, load_tokenizer
+
+SMALL_CHAT = 4096
+"""Characters up to which a chat is encoded in less time than it takes to hand it to a thread."""
+
+
+class Serving:
+    """Belongs to the node's event loop, as the engine client does."""
+
+    def __init__(self, engine: EngineClient, settings: Settings, keep_alive: float, body_limit: int) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.keep_alive = keep_alive
+        """Seconds of silence after which a stream gets a comment."""
+        self.body_limit = body_limit
+        """Bytes."""
+        self.name = served_name(settings)
+        self.created = int(time.time())
+        self.tokenizer: Tokenizer | None = None
+        self.tokenizer_error = ""
+        self._encoding = CapacityLimiter(2)
+
+    async def load_tokenizer(self, failed: Callable[[UserError], None]) -> None:
+        """Wait until the engine has found the model, then load its tokenizer."""
+        folder = Path(await self.engine.model_folder())
+        try:
+            self.tokenizer = await to_thread.run_sync(load_tokenizer, folder, self.settings.chat_template)
+        except UserError as error:
+            self.tokenizer_error = str(error)
+            failed(error)
+
+    def require_ready(self) -> tuple[Tokenizer, Ready]:
+        """What a request needs; 503 if a part of it is not there."""
+        status, reason = self.status()
+        ready = self.engine.health.ready
+        if status != "healthy" or self.tokenizer is None or ready is None:
+            message = f"The model is not being served now: {reason}."
+            raise ApiError(503, message, code="engine_not_ready", headers=RETRY_AFTER)
+        return self.tokenizer, ready
+
+    def status(self) -> tuple[str, str]:
+        """The engine's status and its reason, or the tokenizer's where the engine is well."""
+        if self.tokenizer_error:
+            return "degraded", self.tokenizer_error
+        if self.engine.health.status == "healthy" and self.tokenizer is None:
+            return "loading", "the tokenizer is being loaded"
+        return self.engine.health.status, self.engine.health.reason
+
+    async def encode_chat(self, tokenizer: Tokenizer, messages: list[Message]) -> list[int]:
+        """The prompt's tokens; long chats are encoded by a thread, two at a time. Raises PromptRefused."""
+        encode = tokenizer.chat_template.encode
+        if sum(len(message["content"]) for message in messages) <= SMALL_CHAT:
+            return encode(messages)
+        return await to_thread.run_sync(encode, messages, limiter=self._encoding)
+
+
+def serving_of(request: Request) -> Serving:
+    """The one that `create_app` made."""
+    serving: Serving = request.app.state.serving
+    return serving
+
+
+def served_name(settings: Settings) -> str:
+    """The model's name for clients: as set, or a file's or folder's own name, or the hub id."""
+    if settings.model_name:
+        return settings.model_name
+    path = Path(settings.model).expanduser()
+    if settings.model.endswith(".gguf"):
+        return path.stem
+    return path.resolve().name if path.is_dir() else settings.model.partition("@")[0]

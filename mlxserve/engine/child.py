@@ -1,0 +1,98 @@
+"""The node's end of an engine process: started, written to, read from, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import sys
+
+import msgspec
+
+from mlxserve.config import Settings
+from mlxserve.engine.environment import engine_environment
+from mlxserve.engine.messages import Command, Ended, Event, Shutdown
+
+_LENGTH = struct.Struct("!i")
+"""How multiprocessing.connection, which the engine uses, writes the length of a frame."""
+_READ_LIMIT = 1 << 26
+
+_decode = msgspec.msgpack.Decoder(Event).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class EngineChild:
+    """One engine process from start to end."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls, settings: Settings) -> EngineChild:
+        """Start an engine process with `settings`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *own_command(),
+                "engine",
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                env=engine_environment(os.environ, settings.place),
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=_READ_LIMIT)
+        child = cls(process, reader, writer)
+        child._write(_encode(settings))
+        return child
+
+    def send(self, command: Command) -> None:
+        """Send `command`; without effect when the process is gone, which `receive` tells."""
+        self._write(_encode(command))
+
+    async def receive(self) -> Event | None:
+        """The next event; None when the process has closed its end."""
+        try:
+            (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+            return _decode(await self._reader.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def stop(self, grace: float) -> None:
+        """End the process: asked to first, after `grace` seconds by SIGKILL."""
+        self.send(Shutdown())
+        try:
+            await asyncio.wait_for(self._process.wait(), grace)
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def outcome(self, last_word: Ended | None) -> Ended:
+        """How the process ended, waited for: by its last word if it said one."""
+        code = await self._process.wait()
+        self._writer.close()
+        if last_word is not None:
+            return last_word
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return Ended(code or 1, f"the engine process {how}")
+
+    def _write(self, frame: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(_LENGTH.pack(len(frame)) + frame)
+
+
+def own_command() -> list[str]:
+    """The command line that starts this program again."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable]
+    return [sys.executable, "-m", "mlxserve"]

@@ -1,0 +1,65 @@
+"""The engine process of a worker: load this rank's layers, then stay in the relay loop."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import mlx.core as mx
+
+from mlxserve.config import Settings
+from mlxserve.engine.channel import EngineChannel
+from mlxserve.engine.messages import Progress
+from mlxserve.engine.meter import Meter
+from mlxserve.errors import RankLost, UserError
+from mlxserve.models.source import find_model
+from mlxserve.pipeline.control import accept_invitation
+from mlxserve.pipeline.identity import introduce
+from mlxserve.pipeline.link import Leave, Link, Loaded, LoadingNote, Message, Watch
+from mlxserve.pipeline.loading import LoadedModel, load_source
+from mlxserve.pipeline.relay import Relay
+from mlxserve.pipeline.worker import RelayLoop
+
+
+def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Group) -> NoReturn:
+    """Serve as this worker until the process ends. Raises MlxserveError when serving is not possible (any more)."""
+    place = settings.place
+    link = accept_invitation(group, introduce(place.rank))
+    meter = Meter()
+    link.on_message = lambda message: _leave_when_told(message, channel)
+    link.start(lambda reason: channel.end(RankLost.exit_code, reason))
+    watch = Watch([link], lambda: meter.figures, settings.silence_timeout)
+    watch.start(lambda reason: channel.end(RankLost.exit_code, reason))
+    channel.on_shutdown = lambda: _ask_to_leave(link, place.rank)
+    channel.send(Progress("loading", settings.model))
+    loaded = _load(settings, link)
+    meter.refresh(0, 0)
+    link.send(meter.figures)
+    link.send(Loaded(batchable=loaded.batchable))
+    loop = RelayLoop(loaded.stage, Relay(group), place.rank, loaded.split, link)
+    while True:
+        loop.step()
+        meter.refresh(loop.conveyor.busy_seconds, loop.conveyor.tokens)
+
+
+def _load(settings: Settings, link: Link) -> LoadedModel:
+    def report(text: str) -> None:
+        link.send(LoadingNote(text))
+
+    try:
+        return load_source(find_model(settings.model, report), settings, report)
+    except UserError as error:
+        link.send(Loaded(str(error), error.exit_code))
+        link.receive()  # asleep until rank 0, which tells every rank the reason, ends this one
+        raise
+
+
+def _leave_when_told(message: Message, channel: EngineChannel) -> bool:
+    if isinstance(message, Leave):
+        channel.end(message.exit_code, message.reason)
+    return False
+
+
+def _ask_to_leave(link: Link, rank: int) -> None:
+    """Let the whole server end: rank 0 tells everybody, this rank too."""
+    link.send(Leave(f"rank {rank} was asked to end"))
+    link.ended.wait(2.0)

@@ -1,0 +1,52 @@
+"""What each rank has done and holds, for /health: counted by the MLX thread, read by others."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import mlx.core as mx
+
+from mlxserve.engine.messages import RankFacts
+from mlxserve.pipeline.link import Heartbeat
+
+WINDOW_SECONDS = 5.0
+
+
+class Meter:
+    """This rank's figures so far, refreshed by the thread that touches MLX."""
+
+    def __init__(self) -> None:
+        self.figures = Heartbeat()
+
+    def refresh(self, busy_seconds: float, tokens: int) -> None:
+        """Take down counters and memory. To be called by the MLX thread alone."""
+        self.figures = Heartbeat(busy_seconds, tokens, mx.get_active_memory(), mx.get_peak_memory())
+
+
+class Rates:
+    """One rank's counters over the last seconds, as rates."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, Heartbeat]] = deque()
+
+    def facts(self, facts: RankFacts, figures: Heartbeat) -> RankFacts:
+        """`facts` with the rates that follow from `figures`, taken now."""
+        now = time.monotonic()
+        self._samples.append((now, figures))
+        while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW_SECONDS:
+            self._samples.popleft()
+        then, before = self._samples[0]
+        seconds = max(now - then, 1e-9)
+        return RankFacts(
+            rank=facts.rank,
+            host=facts.host,
+            pid=facts.pid,
+            device=facts.device,
+            first_layer=facts.first_layer,
+            last_layer=facts.last_layer,
+            memory_bytes=figures.memory_bytes or facts.memory_bytes,
+            peak_memory_bytes=figures.peak_memory_bytes,
+            tokens_per_second=round((figures.tokens - before.tokens) / seconds, 1) if then < now else 0.0,
+            busy=round(min(1.0, (figures.busy_seconds - before.busy_seconds) / seconds), 3) if then < now else 0.0,
+        )

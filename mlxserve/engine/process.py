@@ -1,0 +1,55 @@
+"""The engine process: the only one that touches MLX and the group of ranks.
+
+Its main thread does all of MLX. Other threads read the pipe and the links, and end the process when the node or a peer
+is gone: a hung collective cannot be cancelled in any other way.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import NoReturn
+
+import mlx.core as mx
+
+from mlxserve.config import Settings
+from mlxserve.engine.channel import EngineChannel
+from mlxserve.engine.follow import follow
+from mlxserve.engine.lead import lead
+from mlxserve.engine.messages import Progress
+from mlxserve.errors import MlxserveError
+from mlxserve.pipeline.group import form_group
+
+logger = logging.getLogger("mlxserve.engine")
+
+_CACHE_LIMIT_BYTES = 1 << 30
+"""What MLX may keep of freed buffers for reuse."""
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run as the child of a node, which passes the number of the pipe's file descriptor."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the node decides when the engine ends
+    channel = EngineChannel(int(arguments[0]))
+    settings = channel.receive_settings()
+    channel.start()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        _run(settings, channel)
+    except MlxserveError as error:
+        channel.end(error.exit_code, str(error))
+    except Exception as error:
+        logger.exception("the engine of rank %d failed", settings.place.rank)
+        channel.end(1, f"the engine failed: {type(error).__name__}: {error}")
+
+
+def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
+    mx.set_cache_limit(_CACHE_LIMIT_BYTES)
+    place = settings.place
+    if place.world_size > 1:
+        channel.send(Progress("forming", f"rank {place.rank} of {place.world_size} waits for the others"))
+    group = form_group(place)
+    if group is None or place.rank == 0:
+        lead(settings, channel, group)
+    follow(settings, channel, group)

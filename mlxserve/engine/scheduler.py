@@ -1,0 +1,212 @@
+"""Continuous batching: sequences join and leave a running batch at any step; prompts are read between its steps.
+
+Each `step` decides what enters the pipeline, moves the pipeline on by a tick, samples from the logits that left it, and
+reports tokens. On one rank the next step is on its way before the tokens of the last are looked at, so a sequence that
+ends is noticed one step late; its row's surplus token is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from mlxserve.engine.messages import NewToken, Reading, Step
+from mlxserve.engine.prefill import PromptBatch, take_together
+from mlxserve.engine.sampler import sample
+from mlxserve.engine.sequence import Sequence
+from mlxserve.pipeline.pipeline import Pipeline, Work
+from mlxserve.pipeline.plan import CacheOperation, Join, Keep, Open
+
+RUNNING = 0
+"""The number of the batch that is being decoded; prompt batches have numbers from 1."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is done at once."""
+
+    decode_concurrency: int
+    prompt_concurrency: int
+    chunk: int
+
+
+@dataclass
+class Flight:
+    """An item on its way whose logits are wanted, and the sequences of its rows."""
+
+    sequences: list[Sequence]
+    prompts: PromptBatch | None = None
+
+
+@dataclass
+class RunningBatch:
+    """The sequences being decoded: row i of the KV caches and of `inputs` is sequences[i]."""
+
+    sequences: list[Sequence] = field(default_factory=list)
+    inputs: mx.array | None = None
+    """The token that each row goes on with, [rows]; None while a step is on its way."""
+
+
+class Scheduler:
+    """Decides, tick by tick, what the pipeline works on."""
+
+    def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
+        self._pipeline = pipeline
+        rows = limits.decode_concurrency if pipeline.batchable else 1
+        self._limits = Limits(rows, min(rows, limits.prompt_concurrency), limits.chunk)
+        self._waiting: deque[Sequence] = deque()
+        self._reading: deque[PromptBatch] = deque()
+        self._joining: list[tuple[PromptBatch, mx.array]] = []
+        self._running = RunningBatch()
+        self._flights: deque[Flight] = deque()
+        self._unread: deque[tuple[Flight, mx.array]] = deque()
+        self._open: dict[int, Sequence] = {}
+        self._batches = RUNNING
+        self._decoded_last = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(
+            self._waiting
+            or self._reading
+            or self._joining
+            or self._running.sequences
+            or self._unread
+            or self._pipeline.in_flight
+        )
+
+    def add(self, sequence: Sequence) -> None:
+        """Take on a sequence."""
+        self._open[sequence.id] = sequence
+        self._waiting.append(sequence)
+
+    def cancel(self, number: int) -> None:
+        """Drop a sequence wherever it is; unknown ones are ignored."""
+        sequence = self._open.pop(number, None)
+        if sequence is not None:
+            sequence.done = True
+            if sequence in self._waiting:
+                self._waiting.remove(sequence)
+
+    def step(self) -> Step:
+        """One tick. Returns what it brought."""
+        operations: list[CacheOperation] = []
+        reading: list[Reading] = []
+        work = self._schedule(operations, reading)
+        logits = self._pipeline.tick(operations, work)
+        if logits is not None:
+            self._sample(logits[:, -1])
+        still_computed = 1 if self._pipeline.depth == 1 and logits is not None else 0
+        return Step(self._read_tokens(still_computed), reading)
+
+    def _schedule(self, operations: list[CacheOperation], reading: list[Reading]) -> Work | None:
+        """Choose the item that enters: a decode step, a chunk of prompts, or nothing."""
+        self._drop_abandoned(operations)
+        self._admit(operations)
+        can_decode = self._running.inputs is not None or (not self._running.sequences and bool(self._joining))
+        if can_decode and not (self._decoded_last and self._next_prompts()) and self._regroup(operations):
+            self._decoded_last = True
+            return self._decode()
+        self._decoded_last = False
+        prompts = self._next_prompts()
+        return self._read_chunk(prompts, reading) if prompts else None
+
+    def _admit(self, operations: list[CacheOperation]) -> None:
+        """Open a batch for waiting prompts, if none is being read and there is room."""
+        rows = len(self._running.sequences) + sum(len(batch.sequences) for batch, _ in self._joining)
+        rows += sum(len(batch.sequences) for batch in self._reading)
+        room = min(self._limits.decode_concurrency - rows, self._limits.prompt_concurrency)
+        if not self._waiting or room < 1 or self._next_prompts():
+            return
+        self._batches += 1
+        batch = PromptBatch(self._batches, take_together(self._waiting, room, self._limits.chunk))
+        self._reading.append(batch)
+        operations.append(Open(batch.batch, len(batch.sequences)))
+
+    def _next_prompts(self) -> PromptBatch | None:
+        return next((batch for batch in self._reading if not batch.wholly_entered), None)
+
+    def _read_chunk(self, prompts: PromptBatch, reading: list[Reading]) -> Work:
+        work = prompts.next_chunk(self._limits.chunk)
+        reading.extend(Reading(one.id, one.read, len(one.prompt)) for one in prompts.sequences if not one.done)
+        if prompts.wholly_entered:
+            self._flights.append(Flight(prompts.sequences, prompts))
+        return work
+
+    def _drop_abandoned(self, operations: list[CacheOperation]) -> None:
+        for batch in [batch for batch in self._reading if batch.abandoned and not batch.wholly_entered]:
+            self._reading.remove(batch)
+            operations.append(Keep(batch.batch, []))
+
+    def _regroup(self, operations: list[CacheOperation]) -> bool:
+        """Drop finished rows, let prompts that have been read join. Returns whether rows are left to decode."""
+        running = self._running
+        if running.sequences:
+            running.inputs = self._keep_alive(RUNNING, running.sequences, running.inputs, operations)
+            running.sequences = [one for one in running.sequences if one.alive]
+        for batch, tokens in self._joining:
+            inputs = self._keep_alive(batch.batch, batch.sequences, tokens, operations)
+            if inputs is None:
+                continue
+            operations.append(Join(RUNNING, batch.batch))
+            running.sequences += [one for one in batch.sequences if one.alive]
+            running.inputs = inputs if running.inputs is None else mx.concatenate([running.inputs, inputs])
+        self._joining.clear()
+        return bool(running.sequences)
+
+    def _keep_alive(
+        self, batch: int, sequences: list[Sequence], inputs: mx.array | None, operations: list[CacheOperation]
+    ) -> mx.array | None:
+        """The inputs of the rows that go on; None, and the batch is closed, if none does."""
+        rows = [row for row, sequence in enumerate(sequences) if sequence.alive]
+        if len(rows) == len(sequences):
+            return inputs
+        operations.append(Keep(batch, rows))
+        return inputs[mx.array(rows)] if rows and inputs is not None else None
+
+    def _decode(self) -> Work:
+        assert self._running.inputs is not None
+        work = Work(RUNNING, self._running.inputs[:, None], [], "last")
+        self._running.inputs = None
+        self._flights.append(Flight(list(self._running.sequences)))
+        return work
+
+    def _sample(self, logits: mx.array) -> None:
+        """Draw a token for each row of the flight that has landed."""
+        flight = self._flights.popleft()
+        settings = [sequence.sampling for sequence in flight.sequences]
+        tokens = sample(logits, settings, [sequence.sampled for sequence in flight.sequences])
+        mx.async_eval(tokens)
+        for sequence in flight.sequences:
+            sequence.sampled += 1
+        if flight.prompts is None:
+            self._running.inputs = tokens
+        else:
+            self._reading.remove(flight.prompts)
+            self._joining.append((flight.prompts, tokens))
+        self._unread.append((flight, tokens))
+
+    def _read_tokens(self, leave: int) -> list[NewToken]:
+        """Look at the drawn tokens of all flights but the last `leave`, which are still being computed."""
+        news = []
+        while len(self._unread) > leave:
+            flight, tokens = self._unread.popleft()
+            for sequence, token in zip(flight.sequences, tokens.tolist(), strict=True):
+                if not sequence.done:
+                    news.append(self._emit(sequence, token))
+        return news
+
+    def _emit(self, sequence: Sequence, token: int) -> NewToken:
+        sequence.emitted += 1
+        new = NewToken(sequence.id, token)
+        if token in sequence.stop_tokens:
+            new = NewToken(sequence.id, token, "stop")
+        elif sequence.emitted >= sequence.max_tokens:
+            new = NewToken(sequence.id, token, "length")
+        if new.finish:
+            sequence.done = True
+            del self._open[sequence.id]
+        return new

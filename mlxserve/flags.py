@@ -1,0 +1,159 @@
+"""The flags of `mlxserve serve` and the settings they stand for."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import msgspec
+
+from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Place, Settings
+from mlxserve.errors import UserError
+from mlxserve.place import place_from
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """One flag of `serve`: its names, the field of Settings it sets, and how its text is read."""
+
+    names: tuple[str, ...]
+    field: str
+    read: Callable[[str], object]
+    metavar: str
+    help: str
+    choices: tuple[str, ...] | None = None
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers from `low` to `high`."""
+    wanted = f"a whole number from {low} to {high}" if high is not None else f"a whole number, {low} or more"
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, not {text!r}")
+        return value
+
+    return read
+
+
+def number(low: float, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """A reader of finite numbers from `low` (with `above`: from just above it) to `high`."""
+    wanted = f"above {low:g}" if above else f"{low:g} or more"
+    wanted = wanted if high == math.inf else f"{wanted} and at most {high:g}"
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        fits = math.isfinite(value) and value <= high and (value > low if above else value >= low)
+        if not fits:
+            raise argparse.ArgumentTypeError(f"must be a number {wanted}, not {text!r}")
+        return value
+
+    return read
+
+
+def layer_counts(text: str) -> tuple[int, ...]:
+    """Read `14,14`: how many layers each rank runs."""
+    counts = text.split(",")
+    if not all(count.strip().isdecimal() and int(count) > 0 for count in counts):
+        raise argparse.ArgumentTypeError(f"must be layers per rank such as 14,14, each 1 or more, not {text!r}")
+    return tuple(int(count) for count in counts)
+
+
+def text(value: str) -> str:
+    """Read a text that must not be empty."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return value
+
+
+MODEL = Flag(("--model",), "model", text, "MODEL", "a Hugging Face id, an MLX folder, a .gguf file, or `demo`")
+BACKEND = Flag(
+    ("--backend",), "backend", str, "BACKEND", "how the ranks reach each other; any: as the launcher says",
+    get_args(Backend),
+)  # fmt: skip
+FLAGS = (
+    MODEL,
+    Flag(("--host",), "host", text, "ADDRESS", "the address that rank 0 serves on; 0.0.0.0: all of this machine's"),
+    Flag(("--port",), "port", whole(0, 65535), "PORT", "the port that rank 0 serves on; 0: any free one"),
+    Flag(
+        ("--model-name", "--served-model-name", "--alias"), "model_name", text, "NAME",
+        "the name that clients see; by default derived from --model",
+    ),
+    Flag(("--dtype",), "dtype", str, "TYPE", "what the weights are computed in", get_args(Dtype)),
+    Flag(("--split",), "split", layer_counts, "N,N", "layers per rank, rank 0 first; by default balanced by bytes"),
+    BACKEND,
+    Flag(("--max-tokens",), "max_tokens", whole(0), "N", "bound on an answer's tokens unless a request names one; 0: none"),
+    Flag(("--temp",), "temperature", number(0), "T", "temperature where a request names none; 0: the likeliest token"),
+    Flag(("--top-p",), "top_p", number(0, 1, above=True), "P", "nucleus sampling where a request names none; 1: off"),
+    Flag(("--top-k",), "top_k", whole(0), "K", "sample among the K likeliest where a request names none; 0: off"),
+    Flag(("--min-p",), "min_p", number(0, 1), "P", "drop tokens under P times the likeliest's probability; 0: off"),
+    Flag(("--ctx-size",), "context_length", whole(0), "N", "tokens of prompt and answer together; 0: the model's"),
+    Flag(("--decode-concurrency",), "decode_concurrency", whole(1), "N", "answers generated at the same time"),
+    Flag(("--prompt-concurrency",), "prompt_concurrency", whole(1), "N", "prompts read at the same time"),
+    Flag(("--prefill-step-size",), "prefill_step_size", whole(1), "N", "tokens of a prompt read in one step"),
+    Flag(("--chat-template",), "chat_template", text, "TEMPLATE", "a Jinja chat template in place of the model's own"),
+    Flag(
+        ("--form-timeout",), "form_timeout", number(0, above=True), "SECONDS",
+        "how long the ranks may take to find each other",
+    ),
+    Flag(
+        ("--silence-timeout",), "silence_timeout", number(0, above=True), "SECONDS",
+        "silence of a rank after which it counts as lost",
+    ),
+    Flag(("--log-level",), "log_level", str, "LEVEL", "how much is logged", LOG_LEVELS),
+)  # fmt: skip
+
+DEFAULTS: Mapping[str, Any] = {
+    "backend": "any",
+    **{f.name: f.default for f in msgspec.structs.fields(Settings) if f.name != "place"},
+}
+
+
+def add_flags(parser: argparse.ArgumentParser, flags: tuple[Flag, ...] = FLAGS, model: str = DEFAULT_MODEL) -> None:
+    """Give `parser` the flags of `serve`; `model` is the model served when none is named."""
+    group = parser.add_argument_group("serving")
+    for flag in flags:
+        default = model if flag is MODEL else DEFAULTS[flag.field]
+        shown = "" if default in ("", ()) else f" (default: {default})"
+        choices = f": {', '.join(flag.choices)}" if flag.choices else ""
+        group.add_argument(
+            *flag.names,
+            dest=flag.field,
+            type=flag.read,
+            choices=flag.choices,
+            metavar=flag.metavar,
+            default=None if default in ("", ()) else default,
+            help=f"{flag.help}{choices}{shown}",
+        )
+
+
+def settings_from(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """The settings of the rank that this process is, its place read from what the launcher set."""
+    return settings_at(args, place_from(environ, args.backend))
+
+
+def settings_at(args: argparse.Namespace, place: Place) -> Settings:
+    """The settings of the rank at `place`. Raises UserError where the flags do not fit the number of ranks."""
+    values = {flag.field: getattr(args, flag.field) for flag in FLAGS if flag is not BACKEND}
+    settings = Settings(place=place, **{name: value for name, value in values.items() if value is not None})
+    ranks = len(settings.split)
+    if ranks not in (0, place.world_size):
+        raise UserError(
+            f"--split names layers for {_count(ranks)}, but there {'is' if place.world_size == 1 else 'are'} "
+            f"{place.world_size}: name one number a rank"
+        )
+    return settings
+
+
+def _count(ranks: int) -> str:
+    return f"{ranks} rank{'' if ranks == 1 else 's'}"

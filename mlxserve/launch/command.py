@@ -1,0 +1,71 @@
+"""The command lines: what a rank runs, and how its script is started on its host."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import shutil
+import socket
+import sys
+
+from mlxserve.errors import UserError
+from mlxserve.launch.hostfile import Host, is_loopback
+
+SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=15")
+
+
+def program(named: str = "") -> list[str]:
+    """The program that every host runs: the one named, else this one, by the path it has here."""
+    if named:
+        return [os.path.abspath(named) if os.path.exists(named) else named]
+    if getattr(sys, "frozen", False):
+        return [sys.executable]
+    script = shutil.which(sys.argv[0])
+    if script and os.path.basename(script) == "mlxserve":
+        return [os.path.abspath(script)]
+    return [sys.executable, "-m", "mlxserve"]
+
+
+def starting(host: Host, script: str) -> list[str]:
+    """The command that runs `script` on `host`."""
+    if is_here(host):
+        return ["bash", "-c", script]
+    return [*SSH, host.ssh, f"exec bash -c {shlex.quote(script)}"]
+
+
+def is_here(host: Host) -> bool:
+    """Whether `host` is this machine, so that it needs no ssh."""
+    user, at, name = host.ssh.rpartition("@")
+    if at and user != getpass.getuser():
+        return False
+    names = {socket.gethostname().lower(), socket.gethostname().partition(".")[0].lower()}
+    if is_loopback(name) or name.lower() in names or name.lower().removesuffix(".local") in names:
+        return True
+    return any(_is_own_address(ip) for ip in (name, *host.ips) if not is_loopback(ip))
+
+
+def mpirun(hosts: tuple[Host, ...], environment: dict[str, str], command: list[str]) -> list[str]:
+    """The mpirun command that starts `command` on all hosts, as `mlx.launch` has it."""
+    path = shutil.which("mpirun")
+    if path is None:
+        raise UserError("the mpi backend needs Open MPI's mpirun, which is not installed on this machine")
+    from mlx._distributed_utils.launch import get_mpi_libname
+
+    variables = dict(environment)
+    if library := get_mpi_libname():
+        folder = os.path.join(os.path.dirname(os.path.dirname(path)), "lib")
+        variables = {"DYLD_LIBRARY_PATH": folder, "MLX_MPI_LIBNAME": library, **variables}
+    slots = ["--host", ",".join(f"{host.ssh}:1" for host in hosts)]
+    exports = [word for name, value in variables.items() for word in ("-x", f"{name}={value}")]
+    return [path, *slots, *exports, "--", *command]
+
+
+def _is_own_address(ip: str) -> bool:
+    """Whether an interface of this machine has the address: only then can a socket be bound to it."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((socket.inet_ntoa(socket.inet_aton(ip)), 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,62 @@
+"""`mlxserve launch`: from a request to running ranks, and to an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import msgspec
+
+from mlxserve.launch import hostfile as hosts_file
+from mlxserve.launch.command import mpirun, program, starting
+from mlxserve.launch.hostfile import Host, Hostfile
+from mlxserve.launch.output import say
+from mlxserve.launch.ports import Ports
+from mlxserve.launch.processes import Processes, Start
+from mlxserve.launch.ranks import HARMFUL, Rank, environment_of, ranks_of
+from mlxserve.launch.request import LaunchRequest
+from mlxserve.launch.script import script_of
+
+
+def run(request: LaunchRequest, subcommand: str, validate: Callable[[int], object] = lambda ranks: None) -> int:
+    """Run `PROGRAM subcommand FLAGS` as every rank until one ends or a signal comes; returns the exit code.
+
+    `validate` is given the number of ranks before any is started. Raises UserError where the request is wrong.
+    """
+    hosts = _hosts(request)
+    validate(len(hosts.hosts))
+    _warn(hosts)
+    with ExitStack() as claims:
+        if request.ranks > 1 and hosts.backend == "ring":
+            ports = claims.enter_context(Ports(request.ranks * request.connections_per_ip, request.starting_port))
+            request = msgspec.structs.replace(request, starting_port=ports.first)
+        command = [*program(request.program), subcommand, *request.flags]
+        return asyncio.run(_run(_starts(hosts, request, command)))
+
+
+async def _run(starts: list[Start]) -> int:
+    return await Processes(starts).run()
+
+
+def _hosts(request: LaunchRequest) -> Hostfile:
+    if request.hostfile:
+        return hosts_file.read(request.hostfile, request.backend)
+    return hosts_file.ranks_here(request.ranks, request.backend)
+
+
+def _starts(hosts: Hostfile, request: LaunchRequest, command: list[str]) -> list[Start]:
+    folder = os.getcwd()
+    if hosts.backend == "mpi":
+        together = mpirun(hosts.hosts, environment_of(hosts), command)
+        rank = Rank("mpirun", Host(hosts_file.THIS_MACHINE))
+        return [Start(rank.label, starting(rank.host, script_of(rank, together, folder)))]
+    return [
+        Start(rank.label, starting(rank.host, script_of(rank, command, folder))) for rank in ranks_of(hosts, request)
+    ]
+
+
+def _warn(hosts: Hostfile) -> None:
+    if HARMFUL in os.environ or any(variable.startswith(f"{HARMFUL}=") for variable in hosts.envs):
+        say(f"warning: {HARMFUL} is not passed on, because it deadlocks Macs")

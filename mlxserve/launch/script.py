@@ -1,0 +1,56 @@
+"""The bash script that runs one rank, on this machine or another, and sees to it that nothing of it stays behind.
+
+The script's standard input is its order channel. The launcher holds it open, and writes a line to it to end the rank;
+where the launcher dies or the connection drops, it closes. Either way the guard in the script sends SIGTERM to the rank,
+and SIGKILL four seconds later or on a second line. The program's own standard input is a pipe from the guard, which
+never writes to it. So nothing depends on a terminal, on ssh's way of passing signals, or on the program's good will.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from mlxserve.launch.ranks import HARMFUL, Rank
+
+PATIENCE = 4
+"""Seconds from SIGTERM to SIGKILL."""
+
+INHERITED = (
+    HARMFUL,
+    *("MLX_RANK", "MLX_WORLD_SIZE", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "MLX_JACCL_COORDINATOR", "MLX_JACCL_RING"),
+)
+"""What the rank must not take over from the shell that starts it."""
+
+GUARD = f"""\
+exec 3<&0
+trap : HUP INT TERM
+scratch=$(mktemp -d "${{TMPDIR:-/tmp}}/mlxserve-XXXXXX") || exit 1
+guard() {{
+    trap '' HUP INT TERM
+    read -r order; closed=$?
+    kill -0 $$ || exit 0
+    kill -TERM -- -$$
+    if [ $closed = 0 ]; then read -r -t {PATIENCE} order; else sleep {PATIENCE}; fi
+    kill -0 $$ || exit 0
+    rm -rf "$scratch"
+    kill -KILL -- -$$
+}}"""
+
+RUN = """\
+"${command[@]}" < <(guard <&3 2>/dev/null) 3<&-
+code=$?
+rm -rf "$scratch"
+exit $code"""
+
+
+def script_of(rank: Rank, command: list[str], folder: str) -> str:
+    """The script that runs `command` as `rank`, in `folder` where that exists. Its exit code is the command's."""
+    lines = [
+        GUARD,
+        f"if [ -d {shlex.quote(folder)} ]; then cd {shlex.quote(folder)}; fi",
+        f"unset {' '.join(INHERITED)}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in rank.environment.items()),
+    ]
+    for name, content in rank.files.items():
+        lines += [f'export {name}="$scratch/{name}"', f'printf %s {shlex.quote(content)} > "${name}"']
+    return "\n".join([*lines, f"command=({shlex.join(command)})", RUN])

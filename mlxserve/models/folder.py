@@ -1,0 +1,88 @@
+"""A model that lies in a folder: config.json, safetensors files and a tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.nn as nn
+from mlx_lm.utils import _get_classes, load_config
+
+from mlxserve.config import Dtype
+from mlxserve.errors import UserError
+from mlxserve.models.loading import load_lazily
+from mlxserve.models.progress import Report
+from mlxserve.models.weight_header import WeightHeader
+
+WEIGHT_FILES = "model*.safetensors"
+"""What mlx-lm reads."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "*.tiktoken", "tokenizer_config.json")
+
+
+class ModelSource:
+    """A model whose weight files are all in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        """Has config.json and all tokenizer files; the weights perhaps only partly."""
+        self.config = read_config(folder)
+        """As `mlx_lm.utils.load_config` gives it."""
+
+    def fetch(self, wanted: Callable[[str], bool], report: Report) -> bool:
+        """Download each weight file that holds a tensor whose name is `wanted`; True if any had to be fetched."""
+        return False
+
+    def load(self, dtype: Dtype) -> nn.Module:
+        """The whole model, lazy: nothing is read from disk until it is evaluated.
+
+        Weights that are not here are zeros of the right shape. Must be called on the thread that will evaluate.
+        """
+        return load_lazily(self.folder, dtype)
+
+
+def open_folder(folder: Path) -> ModelSource:
+    """Raises UserError for anything that is missing or broken in it."""
+    source = ModelSource(folder)
+    files = sorted(folder.glob(WEIGHT_FILES))
+    if not files:
+        raise UserError(f"{folder} has no weights ({WEIGHT_FILES}): {_instead_of_weights(folder)}")
+    for file in files:
+        WeightHeader.read(file)
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+        raise UserError(f"{folder} has no tokenizer (tokenizer.json): copy the model's tokenizer files there.")
+    return source
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The model's config, of a type that mlx-lm knows."""
+    path = folder / "config.json"
+    try:
+        config: dict[str, Any] = load_config(folder)
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no config.json: it must be a folder of an MLX or Hugging Face model.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not JSON ({error}): get it again.") from error
+    except (AttributeError, TypeError):
+        raise UserError(f"{path} is not a JSON object: get it again.") from None
+    _check_type(config, path)
+    return config
+
+
+def _check_type(config: Any, path: Path) -> None:
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(model_type, str):
+        raise UserError(f"{path} names no model_type: it must be the config of a language model.")
+    try:
+        _get_classes(config)
+    except (ValueError, AttributeError):
+        raise UserError(f"{path} has the model type {model_type!r}, which this version of mlx-lm cannot run.") from None
+
+
+def _instead_of_weights(folder: Path) -> str:
+    if any(folder.glob("*.gguf")):
+        return "name its .gguf file itself instead of the folder."
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+        return "convert the PyTorch files with `mlx_lm.convert`."
+    return "copy the model's safetensors files there."

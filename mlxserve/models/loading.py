@@ -1,0 +1,50 @@
+"""Building a model from a folder without reading its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_map_with_path
+from mlx_lm.utils import dequantize_model, load_model
+
+from mlxserve.config import Dtype
+from mlxserve.errors import UserError
+
+
+def load_lazily(folder: Path, dtype: Dtype, name: str = "") -> nn.Module:
+    """The model in `folder` (called `name` in errors) in `dtype`; no weight is read or evaluated."""
+    try:
+        model, _ = load_model(folder, lazy=True)
+    except Exception as error:  # whatever a broken model makes mlx-lm or MLX raise
+        sentence = " ".join(str(error).split())
+        raise UserError(f"The model {name or folder} cannot be loaded: {sentence[:400]}") from error
+    if (target := _resolve(dtype)) is not None:
+        _widen(model, target)
+    return model
+
+
+def _resolve(dtype: Dtype) -> mx.Dtype | None:
+    """None: as stored. MLX's CPU backend computes halves and quantized products many times slower than float32."""
+    if dtype == "auto":
+        dtype = "stored" if mx.default_device() == mx.gpu else "float32"
+    return None if dtype == "stored" else getattr(mx, dtype)
+
+
+def _widen(model: nn.Module, dtype: mx.Dtype) -> None:
+    """Cast, dequantize, and cast what that made: scales are cast first, so that nothing is rounded to halves."""
+    _cast(model, dtype)
+    dequantize_model(model)
+    _cast(model, dtype)
+
+
+def _cast(model: nn.Module, dtype: mx.Dtype) -> None:
+    may_cast: Callable[[str], bool] = getattr(model, "cast_predicate", lambda path: True)
+
+    def cast(path: str, weight: mx.array) -> mx.array:
+        wanted = mx.issubdtype(weight.dtype, mx.floating) and may_cast(path)
+        return weight.astype(dtype) if wanted else weight
+
+    model.update(tree_map_with_path(cast, model.parameters()))

@@ -1,0 +1,167 @@
+"""The node: the parent process on every machine. Keeps one engine process alive; on rank 0 it also serves HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import stat
+import sys
+
+from mlxserve.config import Settings
+from mlxserve.engine.child import EngineChild
+from mlxserve.engine.client import EngineClient
+from mlxserve.engine.messages import Ended, Event, Progress, Ready
+from mlxserve.errors import FormationError, MlxserveError, UserError
+from mlxserve.front import Front
+
+logger = logging.getLogger("mlxserve.node")
+
+_STOP_SECONDS = 2.5
+_FIRST_RESTART_SECONDS = 0.5
+_LONGEST_RESTART_SECONDS = 10.0
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal or a failure that only the user can mend; returns the exit code. Raises MlxserveError."""
+    _log_to_stderr(settings)
+    return asyncio.run(Node(settings).run())
+
+
+class Node:
+    """One machine's part of the server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._rank = settings.place.rank
+        self._client = EngineClient()
+        self._front = Front(self._client, settings) if self._rank == 0 else None
+        self._ending = asyncio.Event()
+        self._has_served = False
+
+    async def run(self) -> int:
+        """See `run`."""
+        self._end_on_signals()
+        if self._front:
+            await self._front.start(lambda error: self._end_with(error))
+        keeping = asyncio.create_task(self._keep_engine())
+        ending = asyncio.create_task(self._ending.wait())
+        try:
+            await asyncio.wait([keeping, ending], return_when=asyncio.FIRST_COMPLETED)
+            if self._ending.is_set():
+                logger.info("rank %d ends", self._rank)
+            return await keeping
+        finally:
+            ending.cancel()
+            if self._front:
+                await self._front.stop()
+
+    async def _keep_engine(self) -> int:
+        """Run one engine process after the other until there is a reason to stop. Returns the exit code."""
+        pause = _FIRST_RESTART_SECONDS
+        while True:
+            ended = await self._run_engine()
+            if self._ending.is_set() or ended.exit_code == 0:
+                self._client.lost("the server is shutting down")
+                return 0
+            self._client.lost(ended.message)
+            if ended.exit_code == UserError.exit_code:
+                raise UserError(ended.message)
+            if ended.exit_code == FormationError.exit_code and not self._has_served:
+                raise FormationError(ended.message)
+            pause = _FIRST_RESTART_SECONDS if self._has_served else min(2 * pause, _LONGEST_RESTART_SECONDS)
+            logger.warning("rank %d: %s; starting a new engine in %.1f s", self._rank, ended.message, pause)
+            if await _is_set_within(self._ending, pause):
+                return 0
+
+    async def _run_engine(self) -> Ended:
+        """Run one engine process to its end."""
+        child = await EngineChild.start(self._settings)
+        self._client.connected(child.send)
+        following = asyncio.create_task(self._follow(child))
+        ending = asyncio.create_task(self._ending.wait())
+        await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if not following.done():
+            self._client.lost("the server is shutting down")
+            await child.stop(_STOP_SECONDS)
+        return await child.outcome(await following)
+
+    async def _follow(self, child: EngineChild) -> Ended | None:
+        """Pass the engine's events on until it ends. Returns its last word."""
+        forming: asyncio.TimerHandle | None = None
+        late: list[Ended] = []
+        while event := await child.receive():
+            if isinstance(event, Ended):
+                return late[0] if late else event
+            if isinstance(event, Progress) and event.stage == "forming":
+                loop = asyncio.get_running_loop()
+                forming = loop.call_later(self._settings.form_timeout, self._give_up_forming, child, late)
+            elif forming:
+                forming.cancel()
+                forming = None
+            self._log(event)
+            self._client.receive(event)
+        return late[0] if late else None
+
+    def _give_up_forming(self, child: EngineChild, late: list[Ended]) -> None:
+        """The group has not formed in time: say so, and end the engine, which may wait for ever."""
+        place, seconds = self._settings.place, self._settings.form_timeout
+        late.append(
+            Ended(
+                FormationError.exit_code,
+                f"the group of {place.world_size} ranks has not formed within {seconds:g} s: rank {place.rank} "
+                "waits for the others. Is mlxserve running on every machine of the hosts file, and do they reach "
+                "each other at these addresses: " + ", ".join(place.addresses or ("unknown",)) + "?",
+            )
+        )
+        child.kill()
+
+    def _log(self, event: Event) -> None:
+        match event:
+            case Progress(stage="forming"):
+                logger.info("%s", event.detail)
+            case Progress():
+                logger.info("rank %d: %s %s", self._rank, event.stage, event.detail)
+            case Ready():
+                self._has_served = True
+                logger.info(
+                    "ready: %s, %d layers on %d rank%s",
+                    event.model_type,
+                    event.layers,
+                    len(event.ranks),
+                    "s" if len(event.ranks) > 1 else "",
+                )
+                if self._front:
+                    logger.info("serving at %s", self._front.url)
+
+    def _end_with(self, error: MlxserveError) -> None:
+        logger.error("%s", error)
+        self._ending.set()
+
+    def _end_on_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._ending.set)
+        if self._settings.place.world_size > 1 and stat.S_ISFIFO(os.fstat(0).st_mode):
+            loop.add_reader(0, self._end_with_launcher)
+
+    def _end_with_launcher(self) -> None:
+        """Standard input is a launcher's pipe; its end means that the launcher is gone."""
+        if not os.read(0, 4096):
+            asyncio.get_running_loop().remove_reader(0)
+            self._ending.set()
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("mlxserve").setLevel(settings.log_level.upper())

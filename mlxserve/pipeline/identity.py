@@ -1,0 +1,26 @@
+"""Who this rank is and what it runs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+
+import mlx.core as mx
+
+from mlxserve import __version__
+from mlxserve.pipeline.link import Hello
+
+
+def introduce(rank: int) -> Hello:
+    """This process's first word to rank 0."""
+    versions = {"mlxserve": __version__, **{name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm")}}
+    return Hello(rank, platform.node(), os.getpid(), device_name(), versions)
+
+
+def device_name() -> str:
+    """What MLX computes on, for people: "gpu (Apple M4)"."""
+    device = mx.default_device()
+    info = mx.device_info()
+    kind = "gpu" if device == mx.Device(mx.gpu) else "cpu"
+    return f"{kind} ({info.get('device_name', platform.machine())})"

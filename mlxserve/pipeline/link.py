@@ -1,0 +1,163 @@
+"""The control link: an ordered, authenticated TCP stream between rank 0 and each worker.
+
+Plans go out; heartbeats, figures and "ready" come back. A reader thread takes messages off the wire, and a closed or
+silent link ends the process: a hung collective cannot be cancelled in any other way.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+
+import msgspec
+
+from mlxserve.errors import RankLost
+from mlxserve.pipeline.plan import Plan
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """A worker's first word: who it is and what it runs."""
+
+    rank: int
+    host: str
+    pid: int
+    device: str
+    versions: dict[str, str]
+
+
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    """The worker has its layers in memory, or why it cannot."""
+
+    error: str = ""
+    exit_code: int = 0
+    batchable: bool = True
+    calls: int = 0
+
+
+class AtBarrier(msgspec.Struct, frozen=True, tag="ready"):
+    """The worker has computed and is about to enter the collective of this tick."""
+
+    tick: int
+
+
+class Enter(msgspec.Struct, frozen=True, tag="enter"):
+    """All ranks have: enter the collective of this tick."""
+
+    tick: int
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="beat"):
+    """A sign of life with the sender's figures so far."""
+
+    busy_seconds: float = 0.0
+    tokens: int = 0
+    memory_bytes: int = 0
+    peak_memory_bytes: int = 0
+
+
+class LoadingNote(msgspec.Struct, frozen=True, tag="note"):
+    """What the worker is doing before it is loaded, for people."""
+
+    text: str
+
+
+class Leave(msgspec.Struct, frozen=True, tag="leave"):
+    """The server is to end, on all ranks. From a worker: it was asked to; from rank 0: do."""
+
+    reason: str = ""
+    exit_code: int = 0
+
+
+Message = Plan | Hello | Loaded | AtBarrier | Enter | Heartbeat | LoadingNote | Leave
+
+HEARTBEAT_SECONDS = 1.0
+
+decode = msgspec.msgpack.Decoder(Message).decode
+encode = msgspec.msgpack.Encoder().encode
+
+
+class Link:
+    """One end of the stream to one peer. `send` may be called by any thread."""
+
+    def __init__(self, connection: Connection, peer: str) -> None:
+        _send_small_messages_at_once(connection)
+        self._connection = connection
+        self._sending = threading.Lock()
+        self.peer = peer
+        self.inbox: SimpleQueue[Message] = SimpleQueue()
+        self.last_heard = time.monotonic()
+        self.figures = Heartbeat()
+        self.ended = threading.Event()
+        self.on_message: Callable[[Message], bool] = lambda message: False
+        """Called in the reader thread; true keeps the message out of the inbox."""
+
+    def send(self, message: Message) -> None:
+        """Send `message`. Raises RankLost if the peer is gone."""
+        try:
+            with self._sending:
+                self._connection.send_bytes(encode(message))
+        except OSError as error:
+            raise RankLost(f"{self.peer} closed its link") from error
+
+    def receive(self) -> Message:
+        """The next message, waited for asleep."""
+        return self.inbox.get()
+
+    def start(self, lost: Callable[[str], None]) -> None:
+        """Read from now on, in a thread; `lost` is called in it with a sentence when the link breaks."""
+        threading.Thread(target=self._read, args=(lost,), daemon=True, name=f"link-{self.peer}").start()
+
+    def _read(self, lost: Callable[[str], None]) -> None:
+        try:
+            while True:
+                message = decode(self._connection.recv_bytes())
+                self.last_heard = time.monotonic()
+                if isinstance(message, Heartbeat):
+                    self.figures = message
+                elif not self.on_message(message):
+                    self.inbox.put(message)
+        except (OSError, EOFError, msgspec.DecodeError) as error:
+            self.ended.set()
+            lost(f"{self.peer} is lost: {_said(error)}")
+
+
+class Watch:
+    """Sends heartbeats over `links` and notices when a peer falls silent."""
+
+    def __init__(self, links: list[Link], figures: Callable[[], Heartbeat], silence_timeout: float) -> None:
+        self._links = links
+        self._figures = figures
+        self._timeout = silence_timeout
+
+    def start(self, lost: Callable[[str], None], each_beat: Callable[[], None] = lambda: None) -> None:
+        """Watch from now on, in a thread; `lost` is called in it with a sentence."""
+        threading.Thread(target=self._watch, args=(lost, each_beat), daemon=True, name="watch").start()
+
+    def _watch(self, lost: Callable[[str], None], each_beat: Callable[[], None]) -> None:
+        while True:
+            time.sleep(HEARTBEAT_SECONDS)
+            try:
+                for link in self._links:
+                    link.send(self._figures())
+            except RankLost as error:
+                return lost(str(error))
+            for link in self._links:
+                silence = time.monotonic() - link.last_heard
+                if silence > self._timeout:
+                    return lost(f"{link.peer} is lost: not a word for {silence:.1f} s")
+            each_beat()
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or "the connection was closed"
+
+
+def _send_small_messages_at_once(connection: Connection) -> None:
+    """Turn Nagle's algorithm off: a plan must not wait for the acknowledgement of the message before it."""
+    with socket.socket(fileno=socket.dup(connection.fileno())) as duplicate:
+        if duplicate.family in (socket.AF_INET, socket.AF_INET6):
+            duplicate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,126 @@
+"""From a model's name to this rank's stage: trace, split, fetch and read what this rank's layers need, no more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from mlxserve.config import Settings
+from mlxserve.errors import UserError
+from mlxserve.models.source import ModelSource
+from mlxserve.pipeline.plan import Item, Open
+from mlxserve.pipeline.slots import Walk, find_layers, install_slots
+from mlxserve.pipeline.split import RAISED_BY_MODELS, Trace, check_splittable, layer_bytes, plan_split, trace_model
+from mlxserve.pipeline.stage import Stage
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """This rank's part of the model, its weights in memory."""
+
+    stage: Stage
+    trace: Trace
+    split: list[range]
+    """The calls of each rank."""
+    batchable: bool
+    """Whether prompts of different lengths can share a batch."""
+
+
+def load_source(source: ModelSource, settings: Settings, report: Callable[[str], None]) -> LoadedModel:
+    """Load from files, fetching first those that hold this rank's layers. Raises UserError."""
+    parts = _Parts(source.load(settings.dtype), settings)
+    if source.fetch(parts.wants_own, report):
+        parts = _Parts(source.load(settings.dtype), settings)
+        if parts.rank > 0 and parts.reads_shared_weights():
+            source.fetch(lambda name: True, report)
+        parts = _Parts(source.load(settings.dtype), settings)
+    return parts.materialize()
+
+
+def load_model(model: nn.Module, settings: Settings) -> LoadedModel:
+    """Take a model that is built already, all its weights at hand. Raises UserError."""
+    return _Parts(model, settings).materialize()
+
+
+class _Parts:
+    """A lazy model, cut: what is this rank's and what is not."""
+
+    def __init__(self, model: nn.Module, settings: Settings) -> None:
+        place = settings.place
+        self.rank = place.rank
+        self._model = model
+        path, _ = find_layers(model)
+        self._list_name = path.rpartition(".")[2]
+        self._shared = [(name, array) for name, array in _parameters(model) if not name.startswith(f"{path}.")]
+        sizes, head = layer_bytes(model)
+        self._walk: Walk = install_slots(model)
+        self._trace = trace_model(model, self._walk)
+        if place.world_size > 1 and self._trace.obstacle:
+            check_splittable(self._trace, [])
+        per_call = [sizes[layer] for layer in self._trace.layer_of_call] or sizes
+        self._split = plan_split(per_call, head, place.world_size, settings.split)
+        if place.world_size > 1:
+            check_splittable(self._trace, self._split)
+        self._stage = Stage(model, self._walk, self._trace, self._split[self.rank])
+
+    def wants_own(self, name: str) -> bool:
+        """Whether this rank needs the tensor of this name: of its own layers; on rank 0 also of no layer."""
+        found = re.search(rf"(?:^|\.){re.escape(self._list_name)}\.(\d+)\.", name)
+        if found is None:
+            return self.rank == 0
+        own = {self._trace.layer_of_call[call] for call in self._split[self.rank]}
+        return int(found[1]) in own
+
+    def reads_shared_weights(self) -> bool:
+        """Whether a worker's layers depend on weights outside the layers, shown by poisoning those with NaN."""
+        poisoned = [
+            (name, mx.full(array.shape, float("nan"), array.dtype))
+            for name, array in self._shared
+            if mx.issubdtype(array.dtype, mx.floating)
+        ]
+        self._model.load_weights(poisoned, strict=False)
+        before = self._trace.boundaries[self._split[self.rank].start - 1]
+        self._stage.apply(Open(0, 1))
+        hidden = self._stage.forward(Item(0, [[0]], [], "last"), mx.zeros((1, 1, *before.trailing), before.dtype))
+        return bool(mx.isnan(hidden).any().item())
+
+    def materialize(self) -> LoadedModel:
+        """Read this rank's weights into memory; the others stay where they are."""
+        own = sorted({self._trace.layer_of_call[call] for call in self._split[self.rank]})
+        layers = self._walk.layers
+        try:
+            for index in own:
+                mx.eval(layers[index].parameters())
+            if self.rank == 0:
+                mx.eval([array for _, array in self._shared])
+        except RuntimeError as error:
+            raise UserError(f"the model's weights cannot be read: {error}") from error
+        mx.clear_cache()
+        return LoadedModel(self._stage, self._trace, self._split, self._stage.batchable and self._pads())
+
+    def _pads(self) -> bool:
+        """Whether the model takes rows of different lengths; building the graph shows it, nothing is computed."""
+        start = self._split[self.rank].start
+        incoming = None
+        if start > 0:
+            before = self._trace.boundaries[start - 1]
+            incoming = mx.zeros((2, 3, *before.trailing), before.dtype)
+        try:
+            self._stage.apply(Open(0, 2))
+            self._stage.probe(Item(0, [[0, 0, 0], [0, 0, 0]], [2, 3], "none"), incoming)
+            self._stage.probe(Item(0, [[0], [0]], [], "none"), None if incoming is None else incoming[:, :1])
+        except RAISED_BY_MODELS:
+            return False
+        finally:
+            self._stage.reset()
+        return True
+
+
+def _parameters(model: nn.Module) -> list[tuple[str, Any]]:
+    return tree_flatten(model.parameters())

@@ -1,0 +1,142 @@
+"""Rank 0's view of the whole pipeline: work goes in, logits come out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import mlx.core as mx
+
+from mlxserve.errors import RankLost
+from mlxserve.pipeline.conveyor import Conveyor
+from mlxserve.pipeline.link import AtBarrier, Enter, Link
+from mlxserve.pipeline.plan import CacheOperation, Item, Logits, Plan
+from mlxserve.pipeline.relay import Relay
+from mlxserve.pipeline.stage import Stage
+
+
+@dataclass(frozen=True)
+class Work:
+    """What enters the pipeline in one tick: `tokens` [rows, length] of a batch; see `plan.Item`."""
+
+    batch: int
+    tokens: mx.array
+    lengths: list[int]
+    logits: Logits
+
+
+class Pipeline(Protocol):
+    """One model over one or many ranks."""
+
+    depth: int
+    """Ticks from an item's entry until its logits are there."""
+    batchable: bool
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds that this rank has computed."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that have passed this rank."""
+        ...
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether something has entered that has not left."""
+        ...
+
+    def tick(self, operations: list[CacheOperation], work: Work | None) -> mx.array | None:
+        """Move everything on by one stage.
+
+        Returns the logits [rows, positions, vocabulary] of the item that left, if one did that wanted logits; they are
+        not evaluated. Items leave in the order in which they entered. Raises RankLost.
+        """
+        ...
+
+
+class OneRank:
+    """The pipeline of a single machine: every item leaves in the tick in which it enters."""
+
+    depth = 1
+    in_flight = False
+
+    def __init__(self, stage: Stage, batchable: bool) -> None:
+        self._stage = stage
+        self._last_tick = time.perf_counter()
+        self._working = False
+        self.batchable = batchable
+        self.busy_seconds = 0.0
+        self.tokens = 0
+
+    def tick(self, operations: list[CacheOperation], work: Work | None) -> mx.array | None:
+        """See Pipeline."""
+        self._count_time(work)
+        for operation in operations:
+            self._stage.apply(operation)
+        if work is None:
+            return None
+        rows, length = work.tokens.shape
+        item = Item(work.batch, [[0] * length] * rows, work.lengths, work.logits)
+        self.tokens += item.token_count()
+        logits = self._stage.forward_whole(work.tokens, item)
+        if logits is None:
+            mx.eval(self._stage.state(work.batch))
+        return logits
+
+    def _count_time(self, work: Work | None) -> None:
+        """From a tick with work to the next tick somebody computes."""
+        now = time.perf_counter()
+        if self._working:
+            self.busy_seconds += now - self._last_tick
+        self._last_tick, self._working = now, work is not None
+
+
+class ManyRanks:
+    """Rank 0 of several: sends each tick's plan over the links and takes its own part in it."""
+
+    def __init__(self, stage: Stage, relay: Relay, split: list[range], links: list[Link], batchable: bool) -> None:
+        self._stage = stage
+        self._links = links
+        self._conveyor = Conveyor(stage, relay, 0, split, self._barrier)
+        self._tick = 0
+        self.depth = len(split)
+        self.batchable = batchable
+
+    @property
+    def in_flight(self) -> bool:
+        """See Pipeline."""
+        return self._conveyor.in_flight
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds that this rank has computed."""
+        return self._conveyor.busy_seconds
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that have passed this rank."""
+        return self._conveyor.tokens
+
+    def tick(self, operations: list[CacheOperation], work: Work | None) -> mx.array | None:
+        """See Pipeline."""
+        self._tick += 1
+        item = Item(work.batch, work.tokens.tolist(), work.lengths, work.logits) if work else None
+        plan = Plan(self._tick, operations, item)
+        for link in self._links:
+            link.send(plan)
+        left = self._conveyor.advance(plan)
+        if left is None:
+            return None
+        item, hidden = left
+        return self._stage.finish(hidden, item)
+
+    def _barrier(self, tick: int) -> None:
+        for link in self._links:
+            message = link.receive()
+            if message != AtBarrier(tick):
+                raise RankLost(f"{link.peer} is out of step at tick {tick}: {message}")
+        for link in self._links:
+            link.send(Enter(tick))

@@ -1,0 +1,87 @@
+"""The plan: what rank 0 decides for one tick, and all ranks carry out.
+
+Rank s carries out the plan of tick t at tick t + s. So every rank works through the same sequence of cache operations
+and items, and knows from the plans alone what every other rank puts into the tick's collective.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Logits = Literal["none", "last", "all"]
+"""For which positions of an item rank 0 wants logits: none, each row's last token, or all."""
+
+
+class Open(msgspec.Struct, frozen=True, tag="open"):
+    """A new batch with `rows` empty sequences."""
+
+    batch: int
+    rows: int
+
+
+class Join(msgspec.Struct, frozen=True, tag="join"):
+    """The rows of `joining` go behind those of `batch`; if that does not exist, `joining` becomes it."""
+
+    batch: int
+    joining: int
+
+
+class Keep(msgspec.Struct, frozen=True, tag="keep"):
+    """Rows of `batch` that stay; with none the batch is gone."""
+
+    batch: int
+    rows: list[int]
+
+
+class Trim(msgspec.Struct, frozen=True, tag="trim"):
+    """The last `count` tokens of every row of `batch` are forgotten."""
+
+    batch: int
+    count: int
+
+
+CacheOperation = Open | Join | Keep | Trim
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One pass through the layers: a chunk of prompts, or one decode step of a batch."""
+
+    batch: int
+    tokens: list[list[int]]
+    """[rows, length]; rows of different lengths are filled up with zeros on the right."""
+    lengths: list[int]
+    """The tokens that count in each row; empty if all do."""
+    logits: Logits
+
+    @property
+    def rows(self) -> int:
+        """How many sequences take part."""
+        return len(self.tokens)
+
+    @property
+    def length(self) -> int:
+        """Tokens a row, the filling included."""
+        return len(self.tokens[0])
+
+    @property
+    def last_positions(self) -> list[int]:
+        """Where each row's last token is."""
+        return [length - 1 for length in self.lengths] or [self.length - 1] * self.rows
+
+    def leaving_length(self) -> int:
+        """Positions a row that the last rank hands to rank 0."""
+        return {"none": 0, "last": 1, "all": self.length}[self.logits]
+
+    def token_count(self) -> int:
+        """Tokens that count, of all rows."""
+        return sum(self.lengths) or self.rows * self.length
+
+
+class Plan(msgspec.Struct, frozen=True, tag="plan"):
+    """One tick: operations on the caches first, then the item that enters."""
+
+    tick: int
+    operations: list[CacheOperation]
+    item: Item | None = None

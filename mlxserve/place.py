@@ -1,0 +1,98 @@
+"""Where this process stands among its peers: read from the variables that MLX itself reads.
+
+The variables are those of MLX's distributed backends (ring: MLX_RANK and MLX_HOSTFILE; jaccl: MLX_RANK, MLX_IBV_DEVICES
+and MLX_JACCL_COORDINATOR; mpi: what mpirun sets), as `mlx.launch`, `mlxserve launch` or a user set them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from mlxserve.config import Backend, Place
+from mlxserve.errors import UserError
+
+Listed = TypeVar("Listed")
+
+MPI_VARIABLES = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
+
+
+def place_from(environ: Mapping[str, str], backend: Backend) -> Place:
+    """This process's place; alone where no launcher set one.
+
+    Raises UserError where the variables contradict each other, or `backend` is not the one they were set for.
+    """
+    found = _ring(environ) or _jaccl(environ) or _mpi(environ) or _alone(environ)
+    if found.world_size > 1 and backend not in ("any", found.backend):
+        raise UserError(
+            f"--backend {backend} was asked for, but the ranks were started for {found.backend}: "
+            f"start them with --backend {backend}"
+        )
+    return found
+
+
+def _ring(environ: Mapping[str, str]) -> Place | None:
+    path = environ.get("MLX_HOSTFILE")
+    if not path:
+        return None
+    ranks = _listed(path, "MLX_HOSTFILE", list[list[str]])
+    if not all(addresses and all(":" in address for address in addresses) for addresses in ranks):
+        raise UserError(f"MLX_HOSTFILE ({path}) must hold a list of ip:port addresses for each rank")
+    return _within(Place(_rank(environ), max(1, len(ranks)), "ring", tuple(addresses[0] for addresses in ranks)))
+
+
+def _jaccl(environ: Mapping[str, str]) -> Place | None:
+    coordinator = environ.get("MLX_JACCL_COORDINATOR") or environ.get("JACCL_COORDINATOR")
+    if not coordinator:
+        return None
+    path = environ.get("MLX_IBV_DEVICES") or environ.get("JACCL_IBV_DEVICES")
+    if not path:
+        raise UserError("MLX_JACCL_COORDINATOR is set, but MLX_IBV_DEVICES, the file of RDMA devices, is not")
+    ranks = _listed(path, "MLX_IBV_DEVICES", list[list[str | list[str] | None]])
+    return _within(Place(_rank(environ), max(1, len(ranks)), "jaccl", (coordinator,)))
+
+
+def _mpi(environ: Mapping[str, str]) -> Place | None:
+    for rank, size in MPI_VARIABLES:
+        if environ.get(size, "1") != "1":
+            return _within(Place(_number(environ, rank), _number(environ, size), "mpi"))
+    return None
+
+
+def _alone(environ: Mapping[str, str]) -> Place:
+    if _number(environ, "MLX_WORLD_SIZE", 1) > 1:
+        raise UserError("the ranks were started for nccl, which mlxserve does not use: start them with --backend ring")
+    if rank := _rank(environ):
+        raise UserError(f"MLX_RANK is {rank}, but MLX_HOSTFILE, which names the other ranks, is not set")
+    return Place()
+
+
+def _within(place: Place) -> Place:
+    if place.rank >= place.world_size:
+        raise UserError(f"this is rank {place.rank}, but there are only {place.world_size} ranks, counted from 0")
+    return place
+
+
+def _rank(environ: Mapping[str, str]) -> int:
+    return _number(environ, "MLX_RANK", 0)
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = environ.get(name, "") or ("" if default is None else str(default))
+    if not text.isdecimal():
+        raise UserError(f"{name} must be a whole number, not {text!r}")
+    return int(text)
+
+
+def _listed(path: str, name: str, kind: type[list[Listed]]) -> list[Listed]:
+    """What the JSON file `path` lists; nothing where it is empty, as `mlx.launch -n 1` leaves it."""
+    try:
+        content = Path(path).read_bytes().strip()
+        return msgspec.json.decode(content, type=kind) if content else []
+    except OSError as error:
+        raise UserError(f"{name} names {path}, which cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise UserError(f"{name} names {path}, which is not the list it should be: {error}") from error

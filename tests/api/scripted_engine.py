@@ -1,0 +1,67 @@
+"""An engine process's side of the conversation with the real EngineClient: what it says is written by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from mlxserve.engine import messages
+from mlxserve.engine.client import EngineClient
+from mlxserve.engine.messages import Cancel, Command, FinishReason, NewToken, RankFacts, Ready, Step, Submit
+
+RANKS = [
+    RankFacts(0, "mini-1", 11, "M4", 0, 13, 1_700_000_000, 1_900_000_000, 21.3, 0.5),
+    RankFacts(1, "mini-2", 12, "M4", 14, 27, 1_600_000_000, 1_800_000_000, 21.3, 0.4),
+]
+
+
+class ScriptedEngine:
+    """Answers each submitted sequence with `script`, a token a step; with no script the test speaks itself."""
+
+    def __init__(self) -> None:
+        self.client = EngineClient()
+        self.script: list[int] | None = []
+        self.finish: FinishReason = "stop"
+        self.submitted: asyncio.Queue[Submit] = asyncio.Queue()
+        self.cancelled: asyncio.Queue[int] = asyncio.Queue()
+
+    def connect(self) -> None:
+        """As the node does when it has started an engine process."""
+        self.client.connected(self._take)
+
+    def find_model(self, folder: Path) -> None:
+        self.client.receive(messages.ModelFound(str(folder)))
+
+    def become_ready(self, context_length: int = 1000, vocab_size: int = 320) -> None:
+        ready = Ready(
+            model_type="qwen3",
+            vocab_size=vocab_size,
+            context_length=context_length,
+            backend="ring",
+            layers=28,
+            batched=True,
+            ranks=RANKS,
+        )
+        self.client.receive(ready)
+
+    def say(self, number: int, *tokens: int, finish: FinishReason | None = None) -> None:
+        """A step for each of `tokens`; `finish` with the last."""
+        for i, token in enumerate(tokens):
+            self.client.receive(Step([NewToken(number, token, finish if i == len(tokens) - 1 else None)], []))
+
+    def _take(self, command: Command) -> None:
+        match command:
+            case Submit():
+                self.submitted.put_nowait(command)
+                if self.script is not None:
+                    asyncio.get_running_loop().call_soon(self._answer, command)
+            case Cancel():
+                self.cancelled.put_nowait(command.id)
+
+    def _answer(self, command: Submit) -> None:
+        tokens = list(self.script or [])
+        tokens += command.stop_tokens[-1:] if self.finish == "stop" else []
+        finish = self.finish
+        if len(tokens) > command.max_tokens:
+            tokens, finish = tokens[: command.max_tokens], "length"
+        self.say(command.id, *tokens, finish=finish)
