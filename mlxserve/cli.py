@@ -7,6 +7,8 @@ import os
 import sys
 from typing import NoReturn
 
+import msgspec
+
 from mlxserve import __version__
 from mlxserve.config import Place
 from mlxserve.errors import UserError
@@ -81,9 +83,9 @@ def check(args: argparse.Namespace, argv: list[str]) -> int:
 
         return run(request, "check", lambda ranks: settings_at(args, Place(world_size=ranks)))
     settings = settings_from(args, os.environ)
-    from mlxserve.launch import check as checking
+    from mlxserve import node
 
-    return checking.run(settings)
+    return node.run(msgspec.structs.replace(settings, task="check", model=args.model or ""))
 
 
 def version() -> int:

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True):
     """All settings of `mlxserve serve`, equal on every rank but for `place`."""
 
     place: Place = Place()
+    task: Literal["serve", "check"] = "serve"
     model: str = DEFAULT_MODEL
     model_name: str = ""
     """The name that clients see; empty: derived from `model`."""

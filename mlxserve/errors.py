@@ -4,6 +4,7 @@
     ├── UserError           a flag, a file, a model: mend it and start again (exit code 2)
     ├── FormationError      the group of ranks did not form in time (exit code 4)
     ├── RankLost            a rank of a formed group is gone (exit code 5; the node starts its engine anew)
+    ├── CheckFailed         `mlxserve check` found something (exit code 1)
     └── EngineError         what an open request is told
         ├── EngineNotReady  no engine serves at this moment
         └── RequestFailed   this request, and it alone, cannot go on
@@ -34,6 +35,10 @@ class RankLost(MlxserveError):
     """A rank of the formed group closed its link or fell silent."""
 
     exit_code = 5
+
+
+class CheckFailed(MlxserveError):
+    """The self-test failed; the message is the line that did."""
 
 
 class EngineError(MlxserveError):

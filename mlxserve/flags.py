@@ -92,7 +92,7 @@ FLAGS = (
     Flag(("--dtype",), "dtype", str, "TYPE", "what the weights are computed in", get_args(Dtype)),
     Flag(("--split",), "split", layer_counts, "N,N", "layers per rank, rank 0 first; by default balanced by bytes"),
     BACKEND,
-    Flag(("--max-tokens",), "max_tokens", whole(0), "N", "bound on an answer's tokens unless a request names one; 0: none"),
+    Flag(("--max-tokens",), "max_tokens", whole(0), "N", "bound on an answer's tokens unless requests say; 0: none"),
     Flag(("--temp",), "temperature", number(0), "T", "temperature where a request names none; 0: the likeliest token"),
     Flag(("--top-p",), "top_p", number(0, 1, above=True), "P", "nucleus sampling where a request names none; 1: off"),
     Flag(("--top-k",), "top_k", whole(0), "K", "sample among the K likeliest where a request names none; 0: off"),

@@ -13,7 +13,7 @@ from mlxserve.config import Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
 from mlxserve.engine.messages import Ended, Event, Progress, Ready
-from mlxserve.errors import FormationError, MlxserveError, UserError
+from mlxserve.errors import CheckFailed, FormationError, MlxserveError, UserError
 from mlxserve.front import Front
 
 logger = logging.getLogger("mlxserve.node")
@@ -36,7 +36,7 @@ class Node:
         self._settings = settings
         self._rank = settings.place.rank
         self._client = EngineClient()
-        self._front = Front(self._client, settings) if self._rank == 0 else None
+        self._front = Front(self._client, settings) if self._rank == 0 and settings.task == "serve" else None
         self._ending = asyncio.Event()
         self._has_served = False
 
@@ -68,6 +68,8 @@ class Node:
             self._client.lost(ended.message)
             if ended.exit_code == UserError.exit_code:
                 raise UserError(ended.message)
+            if self._settings.task == "check":
+                raise CheckFailed(ended.message)
             if ended.exit_code == FormationError.exit_code and not self._has_served:
                 raise FormationError(ended.message)
             pause = _FIRST_RESTART_SECONDS if self._has_served else min(2 * pause, _LONGEST_RESTART_SECONDS)

@@ -23,9 +23,11 @@ from mlxserve.api.request_log import CLIENT_GONE, log_answer
 from mlxserve.api.schema import ChatRequest, refuse_unsupported
 from mlxserve.api.serving import Serving, serving_of
 from mlxserve.api.sse import EventStream
+from mlxserve.engine.messages import Ready
 from mlxserve.errors import EngineError
 from mlxserve.text.generation import Generation
 from mlxserve.text.template import PromptRefused
+from mlxserve.text.tokenizer import Tokenizer
 
 log = logging.getLogger("mlxserve.api")
 
@@ -36,12 +38,13 @@ async def create_chat_completion(http: Request) -> Response:
     """Everything that can be refused is refused before the first byte; then the answer, streamed or whole."""
     serving, started = serving_of(http), time.perf_counter()
     try:
-        request = decode(await read_body(http, serving.body_limit), DECODER)
+        body = await read_body(http, serving.body_limit)
     except ClientDisconnect:
         return Response(status_code=CLIENT_GONE)
+    request = decode(body, DECODER)
     check_model(serving, request.model)
     refuse_unsupported(request)
-    generation = await _generation(serving, request)
+    generation = await _generation(serving, request, len(body))
     identity = Identity(serving.name)
     if request.stream:
         encoder = ChunkEncoder(identity, request.includes_usage)
@@ -50,19 +53,18 @@ async def create_chat_completion(http: Request) -> Response:
     return await _whole(http, identity, generation, started)
 
 
-async def _generation(serving: Serving, request: ChatRequest) -> Generation:
+async def _generation(serving: Serving, request: ChatRequest, body_size: int) -> Generation:
     """Ready to run; 400 if the prompt cannot be made or does not fit, 503 if no engine serves."""
     tokenizer, ready = serving.require_ready()
+    if len(request.messages) > ready.context_length:  # a token each at least: not worth rendering
+        raise _too_long(ready, f"there are {len(request.messages)} messages")
     try:
-        prompt = await serving.encode_chat(tokenizer, [for_template(message) for message in request.messages])
+        prompt = await serving.encode(lambda: _prompt(tokenizer, request), body_size)
     except PromptRefused as error:
         raise ApiError(400, str(error), param="messages", code="invalid_messages") from None
     space = ready.context_length - len(prompt)
     if space < 1:
-        message = (
-            f"The model's context holds {ready.context_length} tokens, but the messages are {len(prompt)} tokens long."
-        )
-        raise ApiError(400, message, param="messages", code="context_length_exceeded")
+        raise _too_long(ready, f"the messages are {len(prompt)} tokens long")
     if not prompt or max(prompt) >= ready.vocab_size:
         message = f"The messages become a prompt that the model cannot read ({len(prompt)} tokens)."
         raise ApiError(400, message, param="messages", code="invalid_messages")
@@ -70,6 +72,15 @@ async def _generation(serving: Serving, request: ChatRequest) -> Generation:
     limit = min(space, request.token_limit(serving.settings) or space)
     sampling = request.sampling(serving.settings)
     return Generation(serving.engine, tokenizer, prompt, sampling, limit, request.stop_strings)
+
+
+def _too_long(ready: Ready, found: str) -> ApiError:
+    message = f"The model's context holds {ready.context_length} tokens, but {found}."
+    return ApiError(400, message, param="messages", code="context_length_exceeded")
+
+
+def _prompt(tokenizer: Tokenizer, request: ChatRequest) -> list[int]:
+    return tokenizer.chat_template.encode([for_template(message) for message in request.messages])
 
 
 async def _whole(http: Request, identity: Identity, generation: Generation, started: float) -> Response:

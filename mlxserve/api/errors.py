@@ -70,7 +70,7 @@ def from_engine(error: EngineError) -> ApiError:
 
 def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    log.info("%s %s status=%d code=%s param=%s", *_target(request), error.status, error.detail.code, error.detail.param)
+    log.info("%s %r status=%d code=%s param=%s", *_target(request), error.status, error.detail.code, error.detail.param)
     return error.response()
 
 

@@ -14,11 +14,10 @@ from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
 from mlxserve.engine.messages import Ready
 from mlxserve.errors import UserError
-from mlxserve.text.conversation import Message
-from mlxserve.text.tokenizer import Tokenizer, load_tokenizer
+from mlxserve.text.tokenizer import Tokenizer, import_mlx_lm, load_tokenizer
 
-SMALL_CHAT = 4096
-"""Characters up to which a chat is encoded in less time than it takes to hand it to a thread."""
+SMALL_BODY = 8192
+"""Bytes of a request up to which its chat is encoded so fast that no other request notices."""
 
 
 class Serving:
@@ -39,6 +38,7 @@ class Serving:
 
     async def load_tokenizer(self, failed: Callable[[UserError], None]) -> None:
         """Wait until the engine has found the model, then load its tokenizer."""
+        import_mlx_lm()
         folder = Path(await self.engine.model_folder())
         try:
             self.tokenizer = await to_thread.run_sync(load_tokenizer, folder, self.settings.chat_template)
@@ -63,12 +63,11 @@ class Serving:
             return "loading", "the tokenizer is being loaded"
         return self.engine.health.status, self.engine.health.reason
 
-    async def encode_chat(self, tokenizer: Tokenizer, messages: list[Message]) -> list[int]:
-        """The prompt's tokens; long chats are encoded by a thread, two at a time. Raises PromptRefused."""
-        encode = tokenizer.chat_template.encode
-        if sum(len(message["content"]) for message in messages) <= SMALL_CHAT:
-            return encode(messages)
-        return await to_thread.run_sync(encode, messages, limiter=self._encoding)
+    async def encode(self, encode: Callable[[], list[int]], body_size: int) -> list[int]:
+        """What `encode` returns, called by a thread if the request is long; two at a time."""
+        if body_size <= SMALL_BODY:
+            return encode()
+        return await to_thread.run_sync(encode, limiter=self._encoding)
 
 
 def serving_of(request: Request) -> Serving:

@@ -59,7 +59,8 @@ class EngineChild:
         """The next event; None when the process has closed its end."""
         try:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
-            return _decode(await self._reader.readexactly(length))
+            event: Event = _decode(await self._reader.readexactly(length))
+            return event
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 

@@ -10,13 +10,14 @@ from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.messages import Progress
 from mlxserve.engine.meter import Meter
+from mlxserve.engine.part import load_part
 from mlxserve.errors import RankLost, UserError
-from mlxserve.models.source import find_model
 from mlxserve.pipeline.control import accept_invitation
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import Leave, Link, Loaded, LoadingNote, Message, Watch
-from mlxserve.pipeline.loading import LoadedModel, load_source
+from mlxserve.pipeline.loading import LoadedModel
 from mlxserve.pipeline.relay import Relay
+from mlxserve.pipeline.selftest import exchange_patterns
 from mlxserve.pipeline.worker import RelayLoop
 
 
@@ -35,7 +36,10 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     meter.refresh(0, 0)
     link.send(meter.figures)
     link.send(Loaded(batchable=loaded.batchable))
-    loop = RelayLoop(loaded.stage, Relay(group), place.rank, loaded.split, link)
+    relay = Relay(group)
+    if settings.task == "check":
+        link.send(exchange_patterns(relay, place.rank, place.world_size))
+    loop = RelayLoop(loaded.stage, relay, place.rank, loaded.split, link)
     while True:
         loop.step()
         meter.refresh(loop.conveyor.busy_seconds, loop.conveyor.tokens)
@@ -46,7 +50,7 @@ def _load(settings: Settings, link: Link) -> LoadedModel:
         link.send(LoadingNote(text))
 
     try:
-        return load_source(find_model(settings.model, report), settings, report)
+        return load_part(settings, report).loaded
     except UserError as error:
         link.send(Loaded(str(error), error.exit_code))
         link.receive()  # asleep until rank 0, which tells every rank the reason, ends this one

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import threading
 from typing import NoReturn
 
 import mlx.core as mx
 
 from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
+from mlxserve.engine.check import report, time_passes
 from mlxserve.engine.context import context_length
 from mlxserve.engine.messages import (
     Cancel,
     Command,
     Failed,
-    Figures,
     ModelFound,
     Progress,
-    RankFacts,
     Ready,
     Submit,
 )
-from mlxserve.engine.meter import Meter, Rates
+from mlxserve.engine.part import Part, load_part
 from mlxserve.engine.scheduler import Limits, Scheduler
 from mlxserve.engine.sequence import Sequence
+from mlxserve.engine.team import Team
 from mlxserve.engine.warmup import warm_up
-from mlxserve.errors import RankLost, UserError
-from mlxserve.models.source import find_model
-from mlxserve.pipeline.control import Worker, dismiss, invite
-from mlxserve.pipeline.identity import introduce
-from mlxserve.pipeline.link import Hello, Leave, Loaded, LoadingNote, Message, Watch
-from mlxserve.pipeline.loading import load_source
+from mlxserve.errors import CheckFailed, UserError
+from mlxserve.pipeline.link import Leave
 from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline
 from mlxserve.pipeline.relay import Relay
+from mlxserve.pipeline.selftest import RelayFindings
 
 
 def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group | None) -> NoReturn:
@@ -41,121 +37,74 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
     try:
         if group is not None:
             team.assemble(group)
-        pipeline, ready = _load(settings, channel, group, team)
+        part = _load(settings, channel, team)
+        batchable = team.await_loaded() and part.loaded.batchable
     except UserError as error:
         team.dismiss(Leave(f"rank 0: {error}", error.exit_code))
         raise
+    stage, split = part.loaded.stage, part.loaded.split
+    if group is None:
+        _lead(settings, channel, team, part, OneRank(stage, batchable), [])
+    relay = Relay(group)
+    findings = team.check_relay(relay) if settings.task == "check" else []
+    _lead(settings, channel, team, part, ManyRanks(stage, relay, split, list(team.workers), batchable), findings)
+
+
+def _lead(
+    settings: Settings,
+    channel: EngineChannel,
+    team: Team,
+    part: Part,
+    pipeline: Pipeline,
+    findings: list[RelayFindings],
+) -> NoReturn:
+    channel.send(Progress("warming", "the first pass through all layers"))
+    ready = _ready(settings, pipeline, part, team)
+    if settings.task == "check":
+        _check(channel, team, pipeline, ready, findings)
     team.show(ready.ranks)
     channel.send(ready)
     _serve(Scheduler(pipeline, _limits(settings)), pipeline, channel, team, ready)
 
 
-class Team:
-    """All ranks as rank 0 sees them: itself, and the workers at the other ends of the links."""
-
-    def __init__(self, channel: EngineChannel, settings: Settings) -> None:
-        self._channel = channel
-        self._settings = settings
-        self._facts: list[RankFacts] = []
-        self._rates = [Rates() for _ in range(settings.place.world_size)]
-        self._leaving = threading.Event()
-        self.workers: list[Worker] = []
-        self.meter = Meter()
-
-    def assemble(self, group: mx.distributed.Group) -> None:
-        """Open the links to all workers and watch over them. Raises RankLost, UserError if versions differ."""
-        self.workers = invite(group, self._settings.place)
-        for worker in self.workers:
-            worker.on_message = lambda message, worker=worker: self._take_note(worker, message)  # type: ignore[misc]
-            worker.start(self._lost)
-        self._channel.on_shutdown = lambda: self.dismiss(Leave("the server ends"))
-        watch = Watch(list(self.workers), lambda: self.meter.figures, self._settings.silence_timeout)
-        watch.start(self._lost, self._report)
-        _require_same_versions(introduce(0), [worker.hello for worker in self.workers])
-
-    def await_loaded(self) -> bool:
-        """Wait until every worker has its layers. Returns whether all can batch. Raises UserError if one cannot."""
-        batchable = True
-        for worker in self.workers:
-            answer = worker.receive()
-            if not isinstance(answer, Loaded):
-                raise RankLost(f"{worker.peer} said {answer} instead of having loaded")
-            if answer.error:
-                raise UserError(f"{worker.peer}: {answer.error}")
-            batchable = batchable and answer.batchable
-        return batchable
-
-    def facts(self, split: list[range]) -> list[RankFacts]:
-        """Every rank, without figures."""
-        hellos = [introduce(0), *(worker.hello for worker in self.workers)]
-        return [
-            RankFacts(hello.rank, hello.host, hello.pid, hello.device, calls.start, calls.stop - 1, 0)
-            for hello, calls in zip(hellos, split, strict=True)
-        ]
-
-    def show(self, facts: list[RankFacts]) -> None:
-        """From now on, tell the node about these ranks once a second while their figures change."""
-        self._facts = facts
-        if not self.workers:
-            Watch([], lambda: self.meter.figures, self._settings.silence_timeout).start(self._lost, self._report)
-
-    def current(self, facts: list[RankFacts]) -> list[RankFacts]:
-        """`facts` with the figures of this moment."""
-        figures = [self.meter.figures, *(worker.figures for worker in self.workers)]
-        return [rates.facts(one, beat) for rates, one, beat in zip(self._rates, facts, figures, strict=True)]
-
-    def dismiss(self, leave: Leave) -> None:
-        """Let every worker end."""
-        self._leaving.set()
-        dismiss(self.workers, leave)
-
-    def _report(self) -> None:
-        if self._facts:
-            now = self.current(self._facts)
-            if now != self._facts:
-                self._facts = now
-                self._channel.send(Figures(now))
-
-    def _take_note(self, worker: Worker, message: Message) -> bool:
-        if isinstance(message, LoadingNote):
-            self._channel.send(Progress("loading", f"{worker.peer}: {message.text}"))
-            return True
-        if isinstance(message, Leave):
-            self.dismiss(Leave(message.reason))
-            self._channel.end(0, message.reason)
-        return False
-
-    def _lost(self, reason: str) -> None:
-        if not self._leaving.is_set():
-            self._channel.end(RankLost.exit_code, reason)
+def _check(
+    channel: EngineChannel, team: Team, pipeline: Pipeline, ready: Ready, findings: list[RelayFindings]
+) -> NoReturn:
+    """Print what was found, then end on every rank. Raises CheckFailed."""
+    seconds = time_passes(pipeline)
+    team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
+    team.await_figures()
+    try:
+        for line in report(team.current(ready.ranks), team.tokens(), findings, seconds):
+            print(line, flush=True)
+    except CheckFailed as error:
+        team.dismiss(Leave(str(error), error.exit_code))
+        raise
+    team.dismiss(Leave("the check is over"))
+    channel.end(0, "")
 
 
-def _load(
-    settings: Settings, channel: EngineChannel, group: mx.distributed.Group | None, team: Team
-) -> tuple[Pipeline, Ready]:
-    channel.send(Progress("loading", settings.model))
-    source = find_model(settings.model, lambda text: channel.send(Progress("loading", text)))
-    channel.send(ModelFound(str(source.folder)))
-    loaded = load_source(source, settings, lambda text: channel.send(Progress("loading", text)))
-    batchable = team.await_loaded() and loaded.batchable
-    pipeline: Pipeline
-    if group is None:
-        pipeline = OneRank(loaded.stage, batchable)
-    else:
-        pipeline = ManyRanks(loaded.stage, Relay(group), loaded.split, list(team.workers), batchable)
-    channel.send(Progress("warming", "the first pass through all layers"))
+def _load(settings: Settings, channel: EngineChannel, team: Team) -> Part:
+    def report(text: str) -> None:
+        channel.send(Progress("loading", text))
+
+    report(settings.model or "a small random model")
+    return load_part(settings, report, lambda folder: channel.send(ModelFound(folder)))
+
+
+def _ready(settings: Settings, pipeline: Pipeline, part: Part, team: Team) -> Ready:
+    """Warm up, and say what is served."""
     vocabulary = warm_up(pipeline)
     team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
-    ready = Ready(
-        model_type=loaded.trace.model_type,
+    return Ready(
+        model_type=part.loaded.trace.model_type,
         vocab_size=vocabulary,
-        context_length=settings.context_length or context_length(source.config),
-        backend=settings.place.backend if group is not None else "none",
-        layers=len(loaded.trace.layer_of_call),
+        context_length=settings.context_length or context_length(part.config),
+        backend=settings.place.backend if team.workers else "none",
+        layers=len(part.loaded.trace.layer_of_call),
         batched=pipeline.batchable,
-        ranks=team.current(team.facts(loaded.split)),
+        ranks=team.current(team.facts(part.loaded.split)),
     )
-    return pipeline, ready
 
 
 def _serve(scheduler: Scheduler, pipeline: Pipeline, channel: EngineChannel, team: Team, ready: Ready) -> NoReturn:
@@ -189,16 +138,6 @@ def _refusal(submit: Submit, ready: Ready) -> str:
     if not all(0 <= token < ready.vocab_size for token in submit.prompt):
         return f"a token of the prompt is outside the vocabulary of {ready.vocab_size}"
     return ""
-
-
-def _require_same_versions(own: Hello, others: list[Hello]) -> None:
-    for other in others:
-        for name, version in own.versions.items():
-            if other.versions.get(name) != version:
-                raise UserError(
-                    f"rank {other.rank} ({other.host}) runs {name} {other.versions.get(name)}, rank 0 ({own.host}) "
-                    f"{version}: install the same on every machine."
-                )
 
 
 def _limits(settings: Settings) -> Limits:

@@ -16,7 +16,7 @@ from mlxserve.engine.messages import NewToken, Reading, Step
 from mlxserve.engine.prefill import PromptBatch, take_together
 from mlxserve.engine.sampler import sample
 from mlxserve.engine.sequence import Sequence
-from mlxserve.pipeline.pipeline import Pipeline, Work
+from mlxserve.pipeline.pipeline import Pipeline, Work, token_rows
 from mlxserve.pipeline.plan import CacheOperation, Join, Keep, Open
 
 RUNNING = 0
@@ -179,7 +179,7 @@ class Scheduler:
         flight = self._flights.popleft()
         settings = [sequence.sampling for sequence in flight.sequences]
         tokens = sample(logits, settings, [sequence.sampled for sequence in flight.sequences])
-        mx.async_eval(tokens)
+        mx.async_eval(tokens)  # type: ignore[no-untyped-call]
         for sequence in flight.sequences:
             sequence.sampled += 1
         if flight.prompts is None:
@@ -194,7 +194,7 @@ class Scheduler:
         news = []
         while len(self._unread) > leave:
             flight, tokens = self._unread.popleft()
-            for sequence, token in zip(flight.sequences, tokens.tolist(), strict=True):
+            for sequence, token in zip(flight.sequences, token_rows(tokens[None])[0], strict=True):
                 if not sequence.done:
                     news.append(self._emit(sequence, token))
         return news

@@ -14,7 +14,8 @@ from mlxserve.launch.command import mpirun, program, starting
 from mlxserve.launch.hostfile import Host, Hostfile
 from mlxserve.launch.output import say
 from mlxserve.launch.ports import Ports
-from mlxserve.launch.processes import Processes, Start
+from mlxserve.launch.process import Start
+from mlxserve.launch.processes import Processes
 from mlxserve.launch.ranks import HARMFUL, Rank, environment_of, ranks_of
 from mlxserve.launch.request import LaunchRequest
 from mlxserve.launch.script import script_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import sys
 from typing import BinaryIO
@@ -12,32 +12,33 @@ LONGEST = 65536
 """Bytes after which a line without an end is written all the same."""
 
 
-class Output:
-    """Writes the lines of one rank to this process's stdout and stderr."""
+class Lines:
+    """Writes what one rank writes, line by line; of a line that was redrawn (`\\r`) only the last state."""
 
-    def __init__(self, label: str, number: int) -> None:
-        self._label = label
-        self._colour = COLOURS[number % len(COLOURS)]
-
-    async def copy(self, source: asyncio.StreamReader, target: BinaryIO) -> None:
-        """Copy `source` to `target` until it ends; of a line that was redrawn (`\\r`) only the last state."""
-        prefix = self._prefix(target)
-        rest = b""
-        while data := await source.read(LONGEST):
-            *lines, rest = (rest + data).split(b"\n")
-            lines, rest = (lines, rest) if len(rest) < LONGEST else ([*lines, rest], b"")
-            self._write(target, prefix, lines)
-        self._write(target, prefix, [rest] if rest else [])
-
-    def _write(self, target: BinaryIO, prefix: bytes, lines: list[bytes]) -> None:
-        drawn = (line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)
-        target.write(b"".join(prefix + line + b"\n" for line in drawn))
-        target.flush()
-
-    def _prefix(self, target: BinaryIO) -> bytes:
+    def __init__(self, target: BinaryIO, label: str, number: int) -> None:
+        self._target = target
+        self._rest = b""
+        self._prefix = f"[{label}] ".encode()
         if target.isatty() and "NO_COLOR" not in os.environ:
-            return f"\033[{self._colour}m[{self._label}]\033[0m ".encode()
-        return f"[{self._label}] ".encode()
+            self._prefix = f"\033[{COLOURS[number % len(COLOURS)]}m[{label}]\033[0m ".encode()
+
+    def feed(self, data: bytes) -> None:
+        """Take in more output and write the lines that it completes."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._write(lines)
+        if len(self._rest) > LONGEST:
+            self.close()
+
+    def close(self) -> None:
+        """Write what there is of a last line without an end."""
+        rest, self._rest = self._rest, b""
+        self._write([rest] if rest else [])
+
+    def _write(self, lines: list[bytes]) -> None:
+        drawn = (line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)
+        with contextlib.suppress(BrokenPipeError):
+            self._target.write(b"".join(self._prefix + line + b"\n" for line in drawn))
+            self._target.flush()
 
 
 def say(sentence: str) -> None:

@@ -1,9 +1,9 @@
 """The bash script that runs one rank, on this machine or another, and sees to it that nothing of it stays behind.
 
 The script's standard input is its order channel. The launcher holds it open, and writes a line to it to end the rank;
-where the launcher dies or the connection drops, it closes. Either way the guard in the script sends SIGTERM to the rank,
-and SIGKILL four seconds later or on a second line. The program's own standard input is a pipe from the guard, which
-never writes to it. So nothing depends on a terminal, on ssh's way of passing signals, or on the program's good will.
+where the launcher dies or the connection drops, it closes. Either way the guard in the script sends SIGTERM to the
+rank, and SIGKILL four seconds later or on a second line. The program's own standard input is a pipe that the guard
+holds open. So nothing depends on a terminal, on ssh's way of passing signals, or on the program's good will.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ INHERITED = (
 
 GUARD = f"""\
 exec 3<&0
-trap : HUP INT TERM
+trap : HUP INT TERM PIPE
 scratch=$(mktemp -d "${{TMPDIR:-/tmp}}/mlxserve-XXXXXX") || exit 1
 guard() {{
+    exec <&3 3<&- 2>/dev/null
     trap '' HUP INT TERM
     read -r order; closed=$?
     kill -0 $$ || exit 0
@@ -37,7 +38,7 @@ guard() {{
 }}"""
 
 RUN = """\
-"${command[@]}" < <(guard <&3 2>/dev/null) 3<&-
+"${command[@]}" < <(guard) 3<&-
 code=$?
 rm -rf "$scratch"
 exit $code"""

@@ -34,7 +34,7 @@ def invite(group: mx.distributed.Group, place: Place) -> list[Worker]:
     with Listener((own_address(place), 0), backlog=place.world_size, authkey=key) as listener:
         host, port = listener.address
         share_bytes(group, f"{host} {port} {key.hex()}".encode(), _INVITATION_BYTES)
-        workers = []
+        workers: list[Worker] = []
         while len(workers) < place.world_size - 1:
             try:
                 workers.append(Worker(listener.accept()))

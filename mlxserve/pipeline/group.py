@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from typing import cast
 
 import mlx.core as mx
 
 from mlxserve.config import Place
 from mlxserve.errors import FormationError
-from mlxserve.pipeline.relay import Parcel, Relay
 
 
 def form_group(place: Place) -> mx.distributed.Group | None:
@@ -37,7 +36,7 @@ def share_bytes(group: mx.distributed.Group, message: bytes | None, size: int) -
     words = mx.array(list(contribution), mx.uint8)
     total = mx.distributed.all_sum(words.view(mx.uint64), group=group, stream=mx.cpu)
     mx.eval(total)
-    return bytes(total.view(mx.uint8).tolist()).rstrip(b"\0")
+    return bytes(cast("list[int]", total.view(mx.uint8).tolist())).rstrip(b"\0")
 
 
 def own_address(place: Place) -> str:
@@ -57,17 +56,6 @@ def unreachable(place: Place, timeout: float = 1.0) -> list[str]:
         if rank != place.rank and not _answers(address, timeout):
             missing.append(f"rank {rank} ({address})")
     return missing
-
-
-def measure(relay: Relay, size: int, rank: int, world_size: int, clock: Callable[[], float]) -> float:
-    """Seconds that relaying a message of `size` bytes takes; all ranks call it together."""
-    parcel = Parcel((size,), mx.uint8)
-    parcels: list[Parcel | None] = [parcel] * world_size
-    message = mx.full((size,), rank + 1, mx.uint8)
-    mx.eval(message)
-    start = clock()
-    relay.exchange(parcels, message)
-    return clock() - start
 
 
 def _named_address() -> str:

@@ -17,6 +17,7 @@ import msgspec
 
 from mlxserve.errors import RankLost
 from mlxserve.pipeline.plan import Plan
+from mlxserve.pipeline.selftest import RelayFindings
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -72,7 +73,7 @@ class Leave(msgspec.Struct, frozen=True, tag="leave"):
     exit_code: int = 0
 
 
-Message = Plan | Hello | Loaded | AtBarrier | Enter | Heartbeat | LoadingNote | Leave
+Message = Plan | Hello | Loaded | AtBarrier | Enter | Heartbeat | LoadingNote | RelayFindings | Leave
 
 HEARTBEAT_SECONDS = 1.0
 

@@ -123,4 +123,4 @@ class _Parts:
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, Any]]:
-    return tree_flatten(model.parameters())
+    return list(tree_flatten(model.parameters()))

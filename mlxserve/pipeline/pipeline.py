@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import mlx.core as mx
 
@@ -24,6 +24,11 @@ class Work:
     tokens: mx.array
     lengths: list[int]
     logits: Logits
+
+
+def token_rows(tokens: mx.array) -> list[list[int]]:
+    """`tokens` [rows, length] as integers; waits until they are computed."""
+    return cast("list[list[int]]", tokens.tolist())
 
 
 class Pipeline(Protocol):
@@ -123,7 +128,7 @@ class ManyRanks:
     def tick(self, operations: list[CacheOperation], work: Work | None) -> mx.array | None:
         """See Pipeline."""
         self._tick += 1
-        item = Item(work.batch, work.tokens.tolist(), work.lengths, work.logits) if work else None
+        item = Item(work.batch, token_rows(work.tokens), work.lengths, work.logits) if work else None
         plan = Plan(self._tick, operations, item)
         for link in self._links:
             link.send(plan)

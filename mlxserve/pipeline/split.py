@@ -89,9 +89,9 @@ def _obstacle(model: nn.Module, walk: Walk, calls: list[Call], whole: list[mx.ar
 def check_splittable(trace: Trace, split: list[range]) -> None:
     """Raise UserError, naming the model type and the reason, if the calls cannot be spread over ranks like this."""
     reason = trace.obstacle
-    owners = {}
+    owners: dict[int, int] = {}
     for rank, calls in enumerate(split):
-        for cache in frozenset().union(*(trace.caches_of_call[call] for call in calls)):
+        for cache in frozenset[int]().union(*(trace.caches_of_call[call] for call in calls)):
             if owners.setdefault(cache, rank) != rank:
                 reason = reason or "layers of different ranks would share a KV cache"
     if reason:

@@ -74,7 +74,7 @@ class Stage:
 
         Returns logits as `finish` does, or None where the item wants none; neither is evaluated.
         """
-        output = self._pass(tokens, item, None)
+        output: mx.array = self._pass(tokens, item, None)
         if item.logits == "none":
             return None
         if item.length == 1 or item.logits == "all":
@@ -99,7 +99,8 @@ class Stage:
     def finish(self, hidden: mx.array, item: Item) -> mx.array:
         """The model's tail on what left the last layer: logits [rows, positions, vocabulary], not evaluated."""
         self._walk.finish(hidden)
-        return self._model(mx.zeros(hidden.shape[:2], mx.int32), cache=self._no_caches)
+        logits: mx.array = self._model(mx.zeros(hidden.shape[:2], mx.int32), cache=self._no_caches)
+        return logits
 
     def state(self, batch: int) -> list[Any]:
         """The arrays in the caches of `batch`, to be evaluated."""

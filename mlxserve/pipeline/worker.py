@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlxserve.errors import RankLost
 from mlxserve.pipeline.conveyor import Conveyor
-from mlxserve.pipeline.link import AtBarrier, Enter, Link
+from mlxserve.pipeline.link import AtBarrier, Enter, Link, Message
 from mlxserve.pipeline.plan import Plan
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.stage import Stage
@@ -20,7 +20,10 @@ class RelayLoop:
 
     def step(self) -> None:
         """Wait for the next plan and carry it out. Raises RankLost when out of step with rank 0."""
-        plan = self._link.receive()
+        self.carry_out(self._link.receive())
+
+    def carry_out(self, plan: Message) -> None:
+        """Carry out `plan`, which must be the next. Raises RankLost if it is not."""
         if not isinstance(plan, Plan) or plan.tick != self._tick + 1:
             raise RankLost(f"out of step with rank 0 after tick {self._tick}: {plan}")
         self._tick = plan.tick

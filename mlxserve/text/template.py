@@ -31,11 +31,10 @@ class ChatTemplate:
 
         Control tokens that are typed in a message stay text.
         """
-        marked = [self._control_tokens.mark(message) for message in normalized(messages)]
-        chat = self._render(marked)
         try:
-            return self._control_tokens.encode(chat)
-        except ValueError as error:
+            marked = [self._control_tokens.mark(message) for message in normalized(messages)]
+            return self._control_tokens.encode(self._render(marked))
+        except (ValueError, RecursionError) as error:  # a token that plain text makes; a tool call nested too deeply
             raise PromptRefused(f"The messages cannot be encoded: {error}.") from error
 
     def _render(self, messages: list[Message]) -> str:

@@ -61,9 +61,20 @@ def load_tokenizer(folder: Path, chat_template: str = "") -> Tokenizer:
     return Tokenizer(wrapper)
 
 
-def _load(folder: Path, template: str) -> Any:
+def import_mlx_lm() -> None:
+    """Import mlx_lm, which takes about a second. Call it in the main thread before another thread loads a tokenizer.
+
+    It makes a stream for the thread that imports it. Where that thread ended before the process did, the process
+    aborted at its end more often than not, on a busy machine (mlx 0.32.4, Linux).
+    """
     with _file_limit_kept():
-        from mlx_lm.utils import load_config, load_tokenizer
+        import mlx_lm.utils  # noqa: F401
+
+
+def _load(folder: Path, template: str) -> Any:
+    import_mlx_lm()
+    from mlx_lm.utils import load_config, load_tokenizer
+
     options: dict[str, Any] = {"trust_remote_code": False}
     if template:
         options["chat_template"] = template

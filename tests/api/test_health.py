@@ -94,6 +94,13 @@ async def test_the_page_loads_its_own_files_only(http: httpx.AsyncClient) -> Non
         assert (await http.get(file)).status_code == 200
 
 
+async def test_the_page_shows_only_what_health_says(http: httpx.AsyncClient) -> None:
+    script = (await http.get("/dashboard/page.js")).text
+    health = (await http.get("/health")).json()
+    assert set(re.findall(r"\bhealth\.(\w+)", script)) <= health.keys()
+    assert set(re.findall(r"\brank\.(\w+)", script)) <= health["ranks"][0].keys()
+
+
 async def test_web_pages_elsewhere_may_ask(http: httpx.AsyncClient) -> None:
     asked = {"Origin": "http://x.example", "Access-Control-Request-Method": "POST"}
     preflight = await http.options("/v1/chat/completions", headers=asked)

@@ -88,6 +88,10 @@ MALFORMED: dict[str, tuple[bytes, str | None]] = {
     "frequency_penalty": (_with(b'"frequency_penalty":-0.5'), "frequency_penalty"),
     "chat_template_kwargs": (_with(b'"chat_template_kwargs":{"chat_template":"x"}'), "chat_template_kwargs"),
     "model a number": (_with(b'"model":3'), "model"),
+    "more messages than context": (
+        b'{"messages":[' + b",".join([b'{"role":"user","content":""}'] * 1001) + b"]}",
+        "messages",
+    ),
     "prompt over the context": (_saying(b'"' + b"word " * 5000 + b'"'), "messages"),
 }
 
@@ -132,6 +136,15 @@ async def test_malformed_requests_are_refused_in_openais_shape_and_the_server_se
 async def test_what_asks_for_nothing_unusual_is_taken(http: httpx.AsyncClient, field: bytes) -> None:
     answer = await http.post("/v1/chat/completions", content=_with(field), headers={"Content-Type": "text/plain"})
     assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("depth", [50, 400, 100_000])
+async def test_deep_arguments_of_a_tool_call_do_no_harm(http: httpx.AsyncClient, depth: int) -> None:
+    arguments = '{"a":' * depth + "1" + "}" * depth
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}]
+    answer = await http.post("/v1/chat/completions", json={"messages": chat})
+    assert answer.status_code in (200, 400), answer.text
 
 
 async def test_nul_characters_are_text(http: httpx.AsyncClient) -> None:

@@ -152,7 +152,7 @@ def test_a_repository_without_weights_is_told(hub: HubServer, sharded: Path) -> 
 
 
 def test_a_full_disk_is_told() -> None:
-    with pytest.raises(UserError, match="The disk is full: make room in .* for org/tiny"), explained("org/tiny"):
+    with pytest.raises(UserError, match=r"The disk is full: make room in .* for org/tiny"), explained("org/tiny"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -1,0 +1,94 @@
+"""`mlxserve check` as the engine processes run it: do all ranks compute, is the relay exact, how long does it take?"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.utils import _get_classes
+
+from mlxserve.engine.messages import RankFacts
+from mlxserve.errors import CheckFailed
+from mlxserve.pipeline.pipeline import Pipeline, Work
+from mlxserve.pipeline.plan import Keep, Open
+from mlxserve.pipeline.selftest import SIZES, RelayFindings
+
+_LAYERS_PER_RANK = 4
+_PASSES = 20
+_BATCH = 1
+_GIGABYTE = 1e9
+
+
+def random_model(world_size: int) -> tuple[nn.Module, dict[str, Any]]:
+    """A small model with the same random weights on every rank, and its config."""
+    config: dict[str, Any] = {
+        "model_type": "qwen2",
+        "hidden_size": 256,
+        "num_hidden_layers": _LAYERS_PER_RANK * max(2, world_size),
+        "intermediate_size": 1024,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": 4096,
+        "tie_word_embeddings": True,
+    }
+    mx.random.seed(0)
+    model_class, arguments = _get_classes(config)
+    model = model_class(arguments.from_dict(config))
+    model.eval()
+    return model, config
+
+
+def time_passes(pipeline: Pipeline) -> float:
+    """Median seconds of one token's pass through all layers and back."""
+    seconds = []
+    logits = _pass(pipeline, [Open(_BATCH, 1)], mx.array([[1]]))
+    for _ in range(_PASSES):
+        start = time.perf_counter()
+        logits = _pass(pipeline, [], mx.argmax(logits[:, -1:], axis=-1))
+        seconds.append(time.perf_counter() - start)
+    pipeline.tick([Keep(_BATCH, [])], None)
+    return statistics.median(seconds)
+
+
+def _pass(pipeline: Pipeline, operations: list[Any], tokens: mx.array) -> mx.array:
+    logits = pipeline.tick(operations, Work(_BATCH, tokens, [], "last"))
+    while logits is None:
+        logits = pipeline.tick([], None)
+    mx.eval(logits)
+    return logits
+
+
+def report(ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindings], seconds: float) -> list[str]:
+    """The check's lines for people. Raises CheckFailed with the line that failed."""
+    lines = []
+    for facts, count in zip(ranks, tokens, strict=True):
+        if count == 0:
+            raise CheckFailed(f"rank {facts.rank} ({facts.host}) has not computed")
+        lines.append(
+            f"ok  rank {facts.rank}  {facts.host}  {facts.device}  layers {facts.first_layer}-{facts.last_layer}  "
+            f"{facts.memory_bytes / _GIGABYTE:.2f} GB  {count} tokens computed"
+        )
+    for rank, finding in enumerate(findings):
+        for size, exact in finding.exact.items():
+            if not exact:
+                raise CheckFailed(f"what rank {rank} received of {_size(size)} differs from what was sent")
+    if findings:
+        lines.append(f"ok  relay  exact to the bit on {len(findings)} ranks")
+        slowest = {size: max(finding.seconds[size] for finding in findings) for size in SIZES}
+        lines += [
+            f"ok  relay  {_size(size)} a rank: {seconds * 1e3:.3f} ms, {size / seconds / 1e6:.1f} MB/s"
+            for size, seconds in slowest.items()
+        ]
+    lines.append(f"ok  one token through all layers: {seconds * 1e3:.2f} ms")
+    return lines
+
+
+def _size(size: int) -> str:
+    for unit, limit in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= limit:
+            return f"{size // limit} {unit}"
+    return f"{size} B"

@@ -1,0 +1,126 @@
+"""All ranks as rank 0 sees them: itself, and the workers at the other ends of the links."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import mlx.core as mx
+
+from mlxserve.config import Settings
+from mlxserve.engine.channel import EngineChannel
+from mlxserve.engine.messages import Figures, Progress, RankFacts
+from mlxserve.engine.meter import Meter, Rates
+from mlxserve.errors import RankLost, UserError
+from mlxserve.pipeline.control import Worker, dismiss, invite
+from mlxserve.pipeline.identity import introduce
+from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Hello, Leave, Loaded, LoadingNote, Message, Watch
+from mlxserve.pipeline.relay import Relay
+from mlxserve.pipeline.selftest import RelayFindings, exchange_patterns
+
+
+class Team:
+    """Rank 0 and its workers: watched, heard, dismissed."""
+
+    def __init__(self, channel: EngineChannel, settings: Settings) -> None:
+        self._channel = channel
+        self._settings = settings
+        self._facts: list[RankFacts] = []
+        self._rates = [Rates() for _ in range(settings.place.world_size)]
+        self._leaving = threading.Event()
+        self.workers: list[Worker] = []
+        self.meter = Meter()
+
+    def assemble(self, group: mx.distributed.Group) -> None:
+        """Open the links to all workers and watch over them. Raises RankLost, UserError if versions differ."""
+        self.workers = invite(group, self._settings.place)
+        for worker in self.workers:
+            worker.on_message = lambda message, worker=worker: self._take_note(worker, message)  # type: ignore[misc]
+            worker.start(self._lost)
+        self._channel.on_shutdown = lambda: self.dismiss(Leave("the server ends"))
+        watch = Watch(list(self.workers), lambda: self.meter.figures, self._settings.silence_timeout)
+        watch.start(self._lost, self._report)
+        _require_same_versions(introduce(0), [worker.hello for worker in self.workers])
+
+    def await_loaded(self) -> bool:
+        """Wait until every worker has its layers. Returns whether all can batch. Raises UserError if one cannot."""
+        batchable = True
+        for worker in self.workers:
+            answer = worker.receive()
+            if not isinstance(answer, Loaded):
+                raise RankLost(f"{worker.peer} said {answer} instead of having loaded")
+            if answer.error:
+                raise UserError(f"{worker.peer}: {answer.error}")
+            batchable = batchable and answer.batchable
+        return batchable
+
+    def check_relay(self, relay: Relay) -> list[RelayFindings]:
+        """Test the relay together with all workers; what each rank found."""
+        findings = [exchange_patterns(relay, 0, self._settings.place.world_size)]
+        for worker in self.workers:
+            answer = worker.receive()
+            assert isinstance(answer, RelayFindings)
+            findings.append(answer)
+        return findings
+
+    def await_figures(self) -> None:
+        """Let a heartbeat of every worker come in."""
+        time.sleep(2 * HEARTBEAT_SECONDS if self.workers else 0)
+
+    def tokens(self) -> list[int]:
+        """How many tokens have passed each rank."""
+        return [self.meter.figures.tokens, *(worker.figures.tokens for worker in self.workers)]
+
+    def facts(self, split: list[range]) -> list[RankFacts]:
+        """Every rank, without figures."""
+        hellos = [introduce(0), *(worker.hello for worker in self.workers)]
+        return [
+            RankFacts(hello.rank, hello.host, hello.pid, hello.device, calls.start, calls.stop - 1, 0)
+            for hello, calls in zip(hellos, split, strict=True)
+        ]
+
+    def show(self, facts: list[RankFacts]) -> None:
+        """From now on, tell the node about these ranks once a second while their figures change."""
+        self._facts = facts
+        if not self.workers:
+            Watch([], lambda: self.meter.figures, self._settings.silence_timeout).start(self._lost, self._report)
+
+    def current(self, facts: list[RankFacts]) -> list[RankFacts]:
+        """`facts` with the figures of this moment."""
+        figures = [self.meter.figures, *(worker.figures for worker in self.workers)]
+        return [rates.facts(one, beat) for rates, one, beat in zip(self._rates, facts, figures, strict=True)]
+
+    def dismiss(self, leave: Leave) -> None:
+        """Let every worker end."""
+        self._leaving.set()
+        dismiss(self.workers, leave)
+
+    def _report(self) -> None:
+        if self._facts:
+            now = self.current(self._facts)
+            if now != self._facts:
+                self._facts = now
+                self._channel.send(Figures(now))
+
+    def _take_note(self, worker: Worker, message: Message) -> bool:
+        if isinstance(message, LoadingNote):
+            self._channel.send(Progress("loading", f"{worker.peer}: {message.text}"))
+            return True
+        if isinstance(message, Leave):
+            self.dismiss(Leave(message.reason))
+            self._channel.end(0, message.reason)
+        return False
+
+    def _lost(self, reason: str) -> None:
+        if not self._leaving.is_set():
+            self._channel.end(RankLost.exit_code, reason)
+
+
+def _require_same_versions(own: Hello, others: list[Hello]) -> None:
+    for other in others:
+        for name, version in own.versions.items():
+            if other.versions.get(name) != version:
+                raise UserError(
+                    f"rank {other.rank} ({other.host}) runs {name} {other.versions.get(name)}, rank 0 ({own.host}) "
+                    f"{version}: install the same on every machine."
+                )

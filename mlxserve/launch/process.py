@@ -1,0 +1,96 @@
+"""One rank's process: started, listened to, and asked to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+import msgspec
+
+from mlxserve.errors import UserError
+from mlxserve.launch.output import Lines
+
+
+class Start(msgspec.Struct, frozen=True):
+    """How to start one rank: the command that runs its script, here or over ssh."""
+
+    label: str
+    command: list[str]
+
+
+class Process(asyncio.SubprocessProtocol):
+    """One rank's process, in a session of its own so that a terminal's Ctrl-C reaches the launcher alone."""
+
+    def __init__(self, start: Start, number: int) -> None:
+        self.label = start.label
+        self.over_ssh = os.path.basename(start.command[0]) == "ssh"
+        self._command = start.command
+        self._lines = {
+            1: Lines(sys.stdout.buffer, start.label, number),
+            2: Lines(sys.stderr.buffer, start.label, number),
+        }
+        self._exited = asyncio.Event()
+        self._silent = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start the process with its order channel as standard input."""
+        reading, self._orders = os.pipe()
+        try:
+            self._transport, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: self, *self._command, stdin=reading, start_new_session=True
+            )
+        except FileNotFoundError as error:
+            os.close(self._orders)
+            raise UserError(f"{self.label} needs {self._command[0]}, which is not installed here") from error
+        finally:
+            os.close(reading)
+
+    async def ended(self) -> int:
+        """Wait for the end, clear up what is left; returns the exit code, 128 + n for signal n as in a shell.
+
+        A process that the rank left behind may hold its output open for ever, so it is not waited for.
+        """
+        await self._exited.wait()
+        self.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._silent.wait(), 1.0)
+        for lines in self._lines.values():
+            lines.close()
+        code = self._transport.get_returncode()
+        self._transport.close()
+        os.close(self._orders)
+        assert code is not None
+        return code if code >= 0 else 128 - code
+
+    def order_end(self) -> None:
+        """Ask the script's guard to end the rank; asked twice, to do so at once."""
+        with contextlib.suppress(OSError):
+            os.write(self._orders, b"end\n")
+
+    def kill(self) -> None:
+        """Kill what is left of the rank on this machine."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._transport.get_pid(), signal.SIGKILL)
+
+    def described(self, code: int) -> str:
+        """A sentence on how the rank ended."""
+        if self.over_ssh and code == 255:
+            return f"{self.label} was not reached or was lost: does `ssh {self.label} true` work without a password?"
+        if code > 128:
+            return f"{self.label} was ended by signal {code - 128}"
+        return f"{self.label} ended with exit code {code}"
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Write the rank's output. (Called by asyncio.)"""
+        self._lines[fd].feed(data)
+
+    def process_exited(self) -> None:
+        """Note that the process has exited. (Called by asyncio.)"""
+        self._exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the process has exited and its output is read to the end. (Called by asyncio.)"""
+        self._silent.set()

@@ -1,0 +1,87 @@
+"""Launchers of small programs that stand in for mlxserve, and an ssh that runs its command on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPORT = """
+import json, os, sys
+names = ("MLX_RANK", "MLX_HOSTFILE", "MLX_JACCL_COORDINATOR", "MLX_METAL_FAST_SYNCH", "FOO")
+found = {name: os.environ[name] for name in names if name in os.environ}
+if path := found.get("MLX_HOSTFILE"):
+    found["addresses"] = json.load(open(path))
+print("report " + json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), "folder": os.getcwd(), **found}), flush=True)
+"""
+WAIT = REPORT + "import time; time.sleep(60)"
+
+Program = Callable[[str], str]
+Launch = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Make an executable Python program out of its source."""
+
+    def make(source: str) -> str:
+        path = tmp_path / "program"
+        path.write_text(f"#!{sys.executable}\n{source}")
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Start `mlxserve launch` with the given words; whatever still runs at the end is killed."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str, **environment: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "mlxserve", "launch", *words],
+                env={**os.environ, "TMPDIR": str(scratch), **environment},
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def fake_ssh(tmp_path: Path) -> str:
+    """A PATH whose ssh notes its arguments in `ssh.log` and runs the command here, by a shell as sshd does."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    ssh = folder / "ssh"
+    ssh.write_text(f'#!/bin/bash\necho "${{@:1:$#-1}}" >> {tmp_path}/ssh.log\nexec bash -c "${{!#}}"\n')
+    ssh.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def reports(launcher: subprocess.Popen[str], count: int) -> list[dict[str, object]]:
+    """Read the launcher's output until `count` programs have reported; sorted by rank."""
+    assert launcher.stdout is not None
+    found = []
+    while len(found) < count:
+        line = launcher.stdout.readline()
+        assert line, launcher.stderr.read() if launcher.stderr else ""
+        label, separator, report = line.partition(" report ")
+        if separator:
+            found.append({"label": label, **json.loads(report)})
+    return sorted(found, key=lambda report: str(report["MLX_RANK"]))

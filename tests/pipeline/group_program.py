@@ -1,0 +1,60 @@
+"""Programs that tests run on every rank of a real group, each a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mlxserve.config import Place
+from mlxserve.engine.environment import engine_environment
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_on_ranks(program: str, world_size: int, *arguments: str, timeout: float) -> list[dict[str, Any]]:
+    """Run the module `program` as every rank of a ring; returns what rank 0 printed, a JSON object a line.
+
+    Raises AssertionError with the output of the rank that failed.
+    """
+    addresses = tuple(f"127.0.0.1:{port}" for port in _free_ports(world_size))
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as hostfile:
+        json.dump([[address] for address in addresses], hostfile)
+        hostfile.flush()
+        ranks = []
+        for rank in range(world_size):
+            environment = engine_environment(os.environ, Place(rank, world_size, "ring", addresses))
+            environment |= {"MLX_RANK": str(rank), "MLX_HOSTFILE": hostfile.name}
+            command = [sys.executable, "-m", program, *arguments]
+            ranks.append(
+                subprocess.Popen(
+                    command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                )
+            )
+        try:
+            outputs = [rank.communicate(timeout=timeout) for rank in ranks]
+        finally:
+            for rank in ranks:
+                rank.kill()
+    for number, (rank, (_, errors)) in enumerate(zip(ranks, outputs, strict=True)):
+        assert rank.returncode == 0, f"rank {number} of {world_size} failed:\n{errors[-3000:]}"
+    return [json.loads(line) for line in outputs[0][0].splitlines()]
+
+
+def place_of_this_rank() -> Place:
+    """Where this process, started by `run_on_ranks`, stands."""
+    addresses = tuple(rank[0] for rank in json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text()))
+    return Place(int(os.environ["MLX_RANK"]), len(addresses), "ring", addresses)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlxserve.errors import UserError
+from mlxserve.pipeline.split import balance, plan_split
+
+
+def test_equal_layers_are_dealt_out_evenly() -> None:
+    assert balance([10] * 12, 0, 3) == [4, 4, 4]
+
+
+def test_the_head_counts_for_the_first_rank() -> None:
+    assert balance([10] * 12, 40, 2) == [4, 8]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=9), st.integers(0, 100), st.integers(1, 4))
+def test_no_cut_has_a_smaller_largest_part(sizes: list[int], head: int, world_size: int) -> None:
+    world_size = min(world_size, len(sizes))
+
+    def largest(parts: tuple[int, ...]) -> int:
+        ends = list(itertools.accumulate(parts))
+        sums = [sum(sizes[end - part : end]) for part, end in zip(parts, ends, strict=True)]
+        return max(sums[0] + head, *sums[1:], 0)
+
+    parts = tuple(balance(sizes, head, world_size))
+    every_cut = [
+        cut for cut in itertools.product(range(1, len(sizes) + 1), repeat=world_size) if sum(cut) == len(sizes)
+    ]
+    assert parts in every_cut
+    assert largest(parts) == min(map(largest, every_cut))
+
+
+def test_a_wanted_split_is_taken_as_it_is() -> None:
+    assert plan_split([10] * 4, 0, 2, (1, 3)) == [range(1), range(1, 4)]
+
+
+@pytest.mark.parametrize("wanted", [(2,), (1, 1, 2), (3, 2), (4, 0)])
+def test_a_split_that_does_not_fit_is_refused_with_the_numbers_that_would(wanted: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"--split .* must name 2 ranks' layers, each at least 1, together 4"):
+        plan_split([10] * 4, 0, 2, wanted)
+
+
+def test_more_ranks_than_layers_are_refused() -> None:
+    with pytest.raises(UserError, match="the model has 2 layers, too few for 3 ranks"):
+        plan_split([10] * 2, 0, 3, ())

@@ -1,0 +1,155 @@
+"""The command line: every flag sets its setting, is in --help and in the README, and mistakes get a sentence."""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mlxserve.__main__ import run
+from mlxserve.cli import parser
+from mlxserve.config import DEFAULT_MODEL, Place, Settings
+from mlxserve.errors import UserError
+from mlxserve.flags import FLAGS, settings_from
+
+EXAMPLES = {
+    "--model": ("demo", "demo"),
+    "--host": ("0.0.0.0", "0.0.0.0"),
+    "--port": ("9000", 9000),
+    "--model-name": ("mine", "mine"),
+    "--served-model-name": ("mine", "mine"),
+    "--alias": ("mine", "mine"),
+    "--dtype": ("bfloat16", "bfloat16"),
+    "--split": ("28", (28,)),
+    "--max-tokens": ("64", 64),
+    "--temp": ("0.5", 0.5),
+    "--top-p": ("0.9", 0.9),
+    "--top-k": ("20", 20),
+    "--min-p": ("0.05", 0.05),
+    "--ctx-size": ("4096", 4096),
+    "--decode-concurrency": ("4", 4),
+    "--prompt-concurrency": ("2", 2),
+    "--prefill-step-size": ("512", 512),
+    "--chat-template": ("{{ messages }}", "{{ messages }}"),
+    "--form-timeout": ("20", 20.0),
+    "--silence-timeout": ("2.5", 2.5),
+    "--log-level": ("debug", "debug"),
+}
+
+
+def served(*words: str) -> Settings:
+    return settings_from(parser().parse_args(["serve", *words]), {})
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (subparsers,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(subparsers.choices)
+
+
+def options(command: argparse.ArgumentParser) -> set[str]:
+    return {name for action in command._actions for name in action.option_strings}
+
+
+def test_without_flags_all_is_as_the_settings_say() -> None:
+    assert served() == msgspec.structs.replace(Settings(), place=Place())
+
+
+@pytest.mark.parametrize("flag", [name for flag in FLAGS for name in flag.names if name != "--backend"])
+def test_each_flag_sets_its_setting(flag: str) -> None:
+    word, value = EXAMPLES[flag]
+    (field,) = (each.field for each in FLAGS if flag in each.names)
+    assert served(flag, word) == msgspec.structs.replace(Settings(), **{field: value})
+
+
+@pytest.mark.parametrize("command", ["serve", "launch", "check"])
+def test_help_tells_every_setting_and_its_default(command: str) -> None:
+    text = commands()[command].format_help()
+    fields = {field.name for field in msgspec.structs.fields(Settings)} - {"place"}
+    assert fields == {flag.field for flag in FLAGS} - {"backend"}
+    for flag in FLAGS:
+        assert all(re.search(rf"{name}\b", text) for name in flag.names)
+    assert "(default: 8100)" in text
+    assert "example" in text
+
+
+def test_readme_and_help_know_the_same_flags() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    tables = [line for line in readme.splitlines() if line.startswith("| `-")]
+    told = {name for line in tables for name in re.findall(r"`(--?[a-z][a-z-]*)`", line.split("|")[1])}
+    known = set().union(*(options(command) for command in commands().values()))
+    assert told == known - {"-h", "--help"}
+
+
+def test_readme_tells_the_defaults() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    told = {
+        line.split("|")[1].split("`")[1]: line.split("|")[2].strip(" `")
+        for line in readme.splitlines()
+        if line.startswith("| `--")
+    }
+    for flag in FLAGS:
+        default = commands()["serve"].get_default(flag.field)
+        if default is not None:
+            assert told[flag.names[0]] == str(default)
+
+
+def test_check_without_a_model_names_none() -> None:
+    assert parser().parse_args(["check"]).model is None
+    assert served().model == DEFAULT_MODEL
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--port", "70000"], "argument --port: must be a whole number from 0 to 65535, not '70000'"),
+        (["--port", "http"], "argument --port: must be a whole number from 0 to 65535, not 'http'"),
+        (["--temp", "-1"], "argument --temp: must be a number 0 or more, not '-1'"),
+        (["--temp", "nan"], "argument --temp: must be a number 0 or more, not 'nan'"),
+        (["--top-p", "0"], "argument --top-p: must be a number above 0 and at most 1, not '0'"),
+        (["--min-p", "2"], "argument --min-p: must be a number 0 or more and at most 1, not '2'"),
+        (["--decode-concurrency", "0"], "must be a whole number, 1 or more, not '0'"),
+        (["--split", "14,0"], "must be layers per rank such as 14,14, each 1 or more, not '14,0'"),
+        (["--split", "14,14"], "--split names layers for 2 ranks, but there is 1: name one number a rank"),
+        (["--model", ""], "argument --model: must not be empty"),
+        (["--dtype", "int3"], "argument --dtype: invalid choice: 'int3'"),
+        (["--mod", "demo"], "unrecognized arguments: --mod demo"),
+        (["--form-timeout", "inf"], "must be a number above 0, not 'inf'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", *words]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("mlxserve: error: ")
+    assert sentence in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_missing_command_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_errors_are_user_errors() -> None:
+    with pytest.raises(UserError):
+        parser().parse_args(["serve", "--nonsense"])
+
+
+def test_help_comes_without_loading_mlx() -> None:
+    program = (
+        "import sys; from mlxserve.__main__ import run\n"
+        "try: run(['--help'])\n"
+        "except SystemExit: print(sorted({'mlx', 'mlx_lm', 'uvicorn', 'starlette', 'asyncio'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output.endswith("[]\n")
+    assert "engine" not in output
+
+
+def test_version_names_what_must_be_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["version"]) == 0
+    assert re.match(r"mlxserve \S+ \(mlx \S+, mlx-lm \S+\)\nPython ", capsys.readouterr().out)
