@@ -17,7 +17,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python build/bench.py
+	$(BIN)/python -m tests.bench
 
 clean:
 	rm -rf $(VENV) build/work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -115,7 +115,7 @@ FLAGS = (
 
 DEFAULTS: Mapping[str, Any] = {
     "backend": "any",
-    **{f.name: f.default for f in msgspec.structs.fields(Settings) if f.name != "place"},
+    **{f.name: f.default for f in msgspec.structs.fields(Settings) if f.name not in ("place", "task")},
 }
 
 
@@ -132,7 +132,7 @@ def add_flags(parser: argparse.ArgumentParser, flags: tuple[Flag, ...] = FLAGS, 
             type=flag.read,
             choices=flag.choices,
             metavar=flag.metavar,
-            default=None if default in ("", ()) else default,
+            default=None if default == "" else default,
             help=f"{flag.help}{choices}{shown}",
         )
 
@@ -144,8 +144,9 @@ def settings_from(args: argparse.Namespace, environ: Mapping[str, str]) -> Setti
 
 def settings_at(args: argparse.Namespace, place: Place) -> Settings:
     """The settings of the rank at `place`. Raises UserError where the flags do not fit the number of ranks."""
-    values = {flag.field: getattr(args, flag.field) for flag in FLAGS if flag is not BACKEND}
-    settings = Settings(place=place, **{name: value for name, value in values.items() if value is not None})
+    given = {flag.field: getattr(args, flag.field) for flag in FLAGS if flag is not BACKEND}
+    values: dict[str, Any] = {field: "" if value is None else value for field, value in given.items()}
+    settings = Settings(place=place, task="check" if args.command == "check" else "serve", **values)
     ranks = len(settings.split)
     if ranks not in (0, place.world_size):
         raise UserError(

@@ -15,6 +15,7 @@ from mlxserve.engine.client import EngineClient
 from mlxserve.engine.messages import Ended, Event, Progress, Ready
 from mlxserve.errors import CheckFailed, FormationError, MlxserveError, UserError
 from mlxserve.front import Front
+from mlxserve.pipeline.addresses import unreachable
 
 logger = logging.getLogger("mlxserve.node")
 
@@ -91,34 +92,32 @@ class Node:
         return await child.outcome(await following)
 
     async def _follow(self, child: EngineChild) -> Ended | None:
-        """Pass the engine's events on until it ends. Returns its last word."""
-        forming: asyncio.TimerHandle | None = None
-        late: list[Ended] = []
+        """Pass the engine's events on until it ends. Returns its last word, or what the node says in its place."""
+        forming: asyncio.Task[Ended] | None = None
         while event := await child.receive():
             if isinstance(event, Ended):
-                return late[0] if late else event
+                return event
             if isinstance(event, Progress) and event.stage == "forming":
-                loop = asyncio.get_running_loop()
-                forming = loop.call_later(self._settings.form_timeout, self._give_up_forming, child, late)
+                forming = asyncio.create_task(self._give_up_forming(child))
             elif forming:
                 forming.cancel()
                 forming = None
             self._log(event)
             self._client.receive(event)
-        return late[0] if late else None
+        return await forming if forming and forming.done() else None
 
-    def _give_up_forming(self, child: EngineChild, late: list[Ended]) -> None:
-        """The group has not formed in time: say so, and end the engine, which may wait for ever."""
+    async def _give_up_forming(self, child: EngineChild) -> Ended:
+        """Wait; then the group has not formed in time: end the engine, which may wait for ever. Returns the reason."""
         place, seconds = self._settings.place, self._settings.form_timeout
-        late.append(
-            Ended(
-                FormationError.exit_code,
-                f"the group of {place.world_size} ranks has not formed within {seconds:g} s: rank {place.rank} "
-                "waits for the others. Is mlxserve running on every machine of the hosts file, and do they reach "
-                "each other at these addresses: " + ", ".join(place.addresses or ("unknown",)) + "?",
-            )
-        )
+        await asyncio.sleep(seconds)
+        missing = await asyncio.to_thread(unreachable, place)
         child.kill()
+        who = f"no answer from {', '.join(missing)}" if missing else "all answer, but not as ranks of this group"
+        return Ended(
+            FormationError.exit_code,
+            f"rank {place.rank}: the group of {place.world_size} ranks has not formed within {seconds:g} s: {who}. "
+            "Is mlxserve running there, with the same hosts file, and not behind a firewall?",
+        )
 
     def _log(self, event: Event) -> None:
         match event:

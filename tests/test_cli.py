@@ -67,7 +67,7 @@ def test_each_flag_sets_its_setting(flag: str) -> None:
 @pytest.mark.parametrize("command", ["serve", "launch", "check"])
 def test_help_tells_every_setting_and_its_default(command: str) -> None:
     text = commands()[command].format_help()
-    fields = {field.name for field in msgspec.structs.fields(Settings)} - {"place"}
+    fields = {field.name for field in msgspec.structs.fields(Settings)} - {"place", "task"}
     assert fields == {flag.field for flag in FLAGS} - {"backend"}
     for flag in FLAGS:
         assert all(re.search(rf"{name}\b", text) for name in flag.names)
@@ -92,12 +92,13 @@ def test_readme_tells_the_defaults() -> None:
     }
     for flag in FLAGS:
         default = commands()["serve"].get_default(flag.field)
-        if default is not None:
+        if default not in (None, ()):
             assert told[flag.names[0]] == str(default)
 
 
 def test_check_without_a_model_names_none() -> None:
-    assert parser().parse_args(["check"]).model is None
+    checked = settings_from(parser().parse_args(["check"]), {})
+    assert checked == msgspec.structs.replace(Settings(), task="check", model="")
     assert served().model == DEFAULT_MODEL
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Literal
 
 import msgspec
@@ -22,6 +22,9 @@ class Generated(msgspec.Struct, frozen=True):
 
     tokens: list[int]
     finish: FinishReason | None = None
+
+
+_Inbox = asyncio.Queue[Generated | Reading | EngineError]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -43,7 +46,7 @@ class EngineClient:
     def __init__(self) -> None:
         self.health = Health()
         self._send: Callable[[messages.Command], None] | None = None
-        self._open: dict[int, asyncio.Queue[Generated | Reading | EngineError]] = {}
+        self._open: dict[int, _Inbox] = {}
         self._ids = itertools.count(1)
         self._model_folder: asyncio.Future[str] | None = None
 
@@ -58,21 +61,21 @@ class EngineClient:
 
     async def generate(
         self, prompt: list[int], sampling: Sampling, max_tokens: int, stop_tokens: list[int]
-    ) -> AsyncIterator[Generated | Reading]:
-        """Generate from `prompt`; closing the iterator cancels the sequence.
+    ) -> AsyncGenerator[Generated | Reading, None]:
+        """Generate from `prompt`; closing the iterator cancels the sequence. Tokens that wait come together.
 
         Raises EngineNotReady when no engine serves, RequestFailed when the engine drops this sequence.
         """
         if self._send is None or self.health.status != "healthy":
             raise EngineNotReady(f"the model is not being served: {self.health.reason}")
         number = next(self._ids)
-        inbox: asyncio.Queue[Generated | Reading | EngineError] = asyncio.Queue()
+        inbox: _Inbox = asyncio.Queue()
         self._open[number] = inbox
         finished = False
         try:
             self._send(messages.Submit(number, prompt, sampling, max_tokens, stop_tokens))
             while not finished:
-                event = await inbox.get()
+                event = _with_waiting(await inbox.get(), inbox)
                 if isinstance(event, EngineError):
                     finished = True
                     raise event
@@ -127,3 +130,13 @@ class EngineClient:
         if self._model_folder is None:
             self._model_folder = asyncio.get_running_loop().create_future()
         return self._model_folder
+
+
+def _with_waiting(event: Generated | Reading | EngineError, inbox: _Inbox) -> Generated | Reading | EngineError:
+    """`event`, and if it brings tokens, those that have come in after it as well."""
+    while isinstance(event, Generated) and event.finish is None and not inbox.empty():
+        later = inbox.get_nowait()
+        if not isinstance(later, Generated):
+            return later
+        event = Generated(event.tokens + later.tokens, later.finish)
+    return event

@@ -10,7 +10,8 @@ import mlx.core as mx
 
 from mlxserve.config import Place
 from mlxserve.errors import RankLost
-from mlxserve.pipeline.group import own_address, share_bytes
+from mlxserve.pipeline.addresses import own_address
+from mlxserve.pipeline.group import share_bytes
 from mlxserve.pipeline.link import Hello, Leave, Link, decode
 
 _INVITATION_BYTES = 512

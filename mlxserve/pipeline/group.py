@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from typing import cast
 
 import mlx.core as mx
 
 from mlxserve.config import Place
 from mlxserve.errors import FormationError
+from mlxserve.pipeline.addresses import unreachable
 
 
 def form_group(place: Place) -> mx.distributed.Group | None:
@@ -21,7 +21,9 @@ def form_group(place: Place) -> mx.distributed.Group | None:
     try:
         group = mx.distributed.init(strict=True, backend=place.backend)
     except (RuntimeError, ValueError) as error:
-        raise FormationError(f"rank {place.rank} could not join the group ({place.backend}): {error}") from error
+        missing = ", ".join(unreachable(place))
+        who = f"no answer from {missing}" if missing else str(error)
+        raise FormationError(f"rank {place.rank} could not join the group ({place.backend}): {who}") from error
     if (group.rank(), group.size()) != (place.rank, place.world_size):
         raise FormationError(
             f"MLX formed a group of {group.size()} with this as rank {group.rank()}, "
@@ -37,38 +39,3 @@ def share_bytes(group: mx.distributed.Group, message: bytes | None, size: int) -
     total = mx.distributed.all_sum(words.view(mx.uint64), group=group, stream=mx.cpu)
     mx.eval(total)
     return bytes(cast("list[int]", total.view(mx.uint8).tolist())).rstrip(b"\0")
-
-
-def own_address(place: Place) -> str:
-    """The address at which the other ranks reach this one: that of the hosts file where there is one."""
-    if place.addresses:
-        return place.addresses[place.rank].rpartition(":")[0].strip("[]")
-    return _named_address()
-
-
-def unreachable(place: Place, timeout: float = 1.0) -> list[str]:
-    """The other ranks whose ring port does not answer, as "rank 1 (192.168.5.2:32324)".
-
-    For a group that has failed to form: a rank still waiting takes the connection for its peer's.
-    """
-    missing = []
-    for rank, address in enumerate(place.addresses):
-        if rank != place.rank and not _answers(address, timeout):
-            missing.append(f"rank {rank} ({address})")
-    return missing
-
-
-def _named_address() -> str:
-    try:
-        return socket.gethostbyname(socket.gethostname())
-    except OSError:
-        return "127.0.0.1"
-
-
-def _answers(address: str, timeout: float) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout).close()
-    except OSError:
-        return False
-    return True

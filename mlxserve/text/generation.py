@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import cast
 
 from mlxserve.engine.client import EngineClient, Generated
 from mlxserve.engine.messages import FinishReason, Reading, Sampling
@@ -41,11 +40,7 @@ class Generation:
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """The answer as it comes. Closing the iterator ends the sequence. Raises what EngineClient.generate raises."""
-        # Closing matters here, and what an `async def` with `yield` makes can be closed.
-        events = cast(
-            "AsyncGenerator[Generated | Reading, None]",
-            self._engine.generate(self.prompt, self._sampling, self._max_tokens, self._stop_tokens),
-        )
+        events = self._engine.generate(self.prompt, self._sampling, self._max_tokens, self._stop_tokens)
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Reading):

@@ -1,0 +1,42 @@
+"""The addresses at which ranks reach each other. Knows nothing of MLX: the node asks it too."""
+
+from __future__ import annotations
+
+import socket
+
+from mlxserve.config import Place
+
+
+def own_address(place: Place) -> str:
+    """The address at which the other ranks reach this one: that of the hosts file where there is one."""
+    if place.addresses:
+        return place.addresses[place.rank].rpartition(":")[0].strip("[]")
+    return _named_address()
+
+
+def unreachable(place: Place, timeout: float = 1.0) -> list[str]:
+    """The other ranks whose ring port does not answer, as "rank 1 (192.168.5.2:32324)".
+
+    For a group that has failed to form: a rank still waiting takes the connection for its peer's.
+    """
+    missing = []
+    for rank, address in enumerate(place.addresses):
+        if rank != place.rank and not _answers(address, timeout):
+            missing.append(f"rank {rank} ({address})")
+    return missing
+
+
+def _named_address() -> str:
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return "127.0.0.1"
+
+
+def _answers(address: str, timeout: float) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout).close()
+    except OSError:
+        return False
+    return True

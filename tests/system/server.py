@@ -1,0 +1,162 @@
+"""A running server, started as users start it, and everything that belongs to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import openai
+
+BIN = Path(sys.executable).parent
+MLXSERVE = str(BIN / "mlxserve")
+MLX_LAUNCH = str(BIN / "mlx.launch")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Server:
+    """The processes of one command line; `mark` in their environment tells them from all others."""
+
+    def __init__(
+        self, command: Sequence[str], port: int, environment: dict[str, str] | None = None, stdin: int | None = None
+    ) -> None:
+        self.port = port
+        self.mark = f"MLXSERVE_TEST={uuid.uuid4().hex}"
+        name, _, value = self.mark.partition("=")
+        self._output: IO[bytes] = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            command,
+            env=os.environ | {name: value} | (environment or {}),
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def output(self) -> str:
+        """All that its processes have printed."""
+        self._output.flush()
+        return Path(f"/proc/self/fd/{self._output.fileno()}").read_text(errors="replace")
+
+    @property
+    def pids(self) -> list[int]:
+        """Every process that it started and that still runs."""
+        mark = self.mark.encode()
+        found = []
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdecimal():
+                continue
+            try:
+                ended = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+                if not ended and mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+    def pids_of(self, *words: str) -> list[int]:
+        """Those whose command line has all `words`."""
+        lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0") for pid in self.pids}
+        return [pid for pid, line in lines.items() if all(word in line for word in words)]
+
+    def health(self) -> dict[str, Any]:
+        """What /health says; empty while nobody listens."""
+        try:
+            return dict(httpx.get(f"{self.url}/health", timeout=5).json())
+        except (httpx.HTTPError, json.JSONDecodeError):
+            return {}
+
+    def wait_until(self, status: str = "healthy", timeout: float = 90) -> dict[str, Any]:
+        """Poll /health until it says `status`."""
+        deadline = time.monotonic() + timeout
+        while (health := self.health()).get("status") != status:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.output}"
+            assert time.monotonic() < deadline, f"not {status} after {timeout} s: {health}\n{self.output}"
+            time.sleep(0.05)
+        return health
+
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+
+    def async_client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=300)
+
+    def cpu_seconds(self) -> float:
+        """CPU time that all its processes have used."""
+        total = 0
+        for pid in self.pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+        return total / TICKS
+
+    def exit_code(self, timeout: float) -> int:
+        """The exit code, waited for."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout} s:\n{self.output}") from None
+
+    def wait_until_gone(self, timeout: float) -> None:
+        """Wait until no process of it is left."""
+        deadline = time.monotonic() + timeout
+        while pids := self.pids:
+            lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ") for pid in pids}
+            assert time.monotonic() < deadline, f"left running: {lines}\n{self.output}"
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """Kill whatever is left."""
+        for pid in self.pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+        self._output.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def serve_command(ranks: int, port: int, *flags: str, model: str = "demo") -> list[str]:
+    """How a user starts `ranks` ranks on this machine."""
+    start = [MLXSERVE, "serve"] if ranks == 1 else [MLXSERVE, "launch", "-n", str(ranks)]
+    return [*start, "--model", model, "--port", str(port), *flags]
+
+
+def start(ranks: int, *flags: str, model: str = "demo") -> Server:
+    """Start a server; not waited for."""
+    port = free_port()
+    return Server(serve_command(ranks, port, *flags, model=model), port)
+
+
+class BareRank(Server):
+    """One rank started by hand, with MLX's own variables."""
+
+    def __init__(self, rank: int, hostfile: Path, port: int, *flags: str, model: str = "demo") -> None:
+        command = [MLXSERVE, "serve", "--model", model, "--port", str(port), *flags]
+        super().__init__(command, port, {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hostfile)})
+
+
+def write_hostfile(folder: Path, ranks: int) -> Path:
+    """A ring of `ranks` ranks on this machine, as MLX_HOSTFILE has it."""
+    path = folder / "ring.json"
+    path.write_text(json.dumps([[f"127.0.0.1:{free_port()}"] for _ in range(ranks)]))
+    return path
