@@ -1,13 +1,13 @@
 """The errors that somebody outside the program can cause, each with a sentence to act on.
 
-    MlxserveError
-    ├── UserError           a flag, a file, a model: mend it and start again (exit code 2)
-    ├── FormationError      the group of ranks did not form in time (exit code 4)
-    ├── RankLost            a rank of a formed group is gone (exit code 5; the node starts its engine anew)
-    ├── CheckFailed         `mlxserve check` found something (exit code 1)
-    └── EngineError         what an open request is told
-        ├── EngineNotReady  no engine serves at this moment
-        └── RequestFailed   this request, and it alone, cannot go on
+MlxserveError
+├── UserError           a flag, a file, a model: mend it and start again (exit code 2)
+├── FormationError      the group of ranks did not form in time (exit code 4)
+├── RankLost            a rank of a formed group is gone (exit code 5; the node starts its engine anew)
+├── CheckFailed         `mlxserve check` found something (exit code 1)
+└── EngineError         what an open request is told
+    ├── EngineNotReady  no engine serves at this moment
+    └── RequestFailed   this request, and it alone, cannot go on
 """
 
 from __future__ import annotations

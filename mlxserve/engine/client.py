@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Literal
 
@@ -24,9 +25,6 @@ class Generated(msgspec.Struct, frozen=True):
     finish: FinishReason | None = None
 
 
-_Inbox = asyncio.Queue[Generated | Reading | EngineError]
-
-
 class Health(msgspec.Struct, frozen=True):
     """What is known of the engine at this moment. `since` is Unix time, in seconds."""
 
@@ -35,6 +33,30 @@ class Health(msgspec.Struct, frozen=True):
     since: float = msgspec.field(default_factory=time.time)
     ready: messages.Ready | None = None
     ranks: list[RankFacts] = []
+
+
+class Inbox:
+    """What one open sequence has not taken yet."""
+
+    def __init__(self) -> None:
+        self._events: deque[Generated | Reading | EngineError] = deque()
+        self._arrived = asyncio.Event()
+
+    def put(self, event: Generated | Reading | EngineError) -> None:
+        """Add `event`."""
+        self._events.append(event)
+        self._arrived.set()
+
+    async def get(self) -> Generated | Reading | EngineError:
+        """The next event, waited for; tokens that have come in one after the other are one event."""
+        await self._arrived.wait()
+        event = self._events.popleft()
+        while isinstance(event, Generated) and self._events and isinstance(later := self._events[0], Generated):
+            event = Generated(event.tokens + later.tokens, later.finish)
+            self._events.popleft()
+        if not self._events:
+            self._arrived.clear()
+        return event
 
 
 class EngineClient:
@@ -46,7 +68,7 @@ class EngineClient:
     def __init__(self) -> None:
         self.health = Health()
         self._send: Callable[[messages.Command], None] | None = None
-        self._open: dict[int, _Inbox] = {}
+        self._open: dict[int, Inbox] = {}
         self._ids = itertools.count(1)
         self._model_folder: asyncio.Future[str] | None = None
 
@@ -69,13 +91,13 @@ class EngineClient:
         if self._send is None or self.health.status != "healthy":
             raise EngineNotReady(f"the model is not being served: {self.health.reason}")
         number = next(self._ids)
-        inbox: _Inbox = asyncio.Queue()
+        inbox = Inbox()
         self._open[number] = inbox
         finished = False
         try:
             self._send(messages.Submit(number, prompt, sampling, max_tokens, stop_tokens))
             while not finished:
-                event = _with_waiting(await inbox.get(), inbox)
+                event = await inbox.get()
                 if isinstance(event, EngineError):
                     finished = True
                     raise event
@@ -96,7 +118,7 @@ class EngineClient:
         self._send = None
         self.health = Health("degraded", reason, ready=self.health.ready, ranks=self.health.ranks)
         for inbox in self._open.values():
-            inbox.put_nowait(EngineNotReady(f"the engine was lost while it answered: {reason}"))
+            inbox.put(EngineNotReady(f"the engine was lost while it answered: {reason}"))
 
     def receive(self, event: messages.Event) -> None:
         """Take in one event from the engine process."""
@@ -105,7 +127,7 @@ class EngineClient:
                 self._deliver(event)
             case messages.Failed():
                 if inbox := self._open.get(event.id):
-                    inbox.put_nowait(RequestFailed(event.message))
+                    inbox.put(RequestFailed(event.message))
             case messages.Figures():
                 self.health = msgspec.structs.replace(self.health, ranks=event.ranks)
             case messages.ModelFound():
@@ -121,22 +143,12 @@ class EngineClient:
     def _deliver(self, step: messages.Step) -> None:
         for reading in step.reading:
             if inbox := self._open.get(reading.id):
-                inbox.put_nowait(reading)
+                inbox.put(reading)
         for new in step.tokens:
             if inbox := self._open.get(new.id):
-                inbox.put_nowait(Generated([new.token], new.finish))
+                inbox.put(Generated([new.token], new.finish))
 
     def _folder_found(self) -> asyncio.Future[str]:
         if self._model_folder is None:
             self._model_folder = asyncio.get_running_loop().create_future()
         return self._model_folder
-
-
-def _with_waiting(event: Generated | Reading | EngineError, inbox: _Inbox) -> Generated | Reading | EngineError:
-    """`event`, and if it brings tokens, those that have come in after it as well."""
-    while isinstance(event, Generated) and event.finish is None and not inbox.empty():
-        later = inbox.get_nowait()
-        if not isinstance(later, Generated):
-            return later
-        event = Generated(event.tokens + later.tokens, later.finish)
-    return event

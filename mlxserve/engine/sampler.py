@@ -17,29 +17,34 @@ _MASK = (1 << 64) - 1
 def sample(logits: mx.array, settings: list[Sampling], positions: list[int]) -> mx.array:
     """Draw one token a row from `logits` [rows, vocabulary]; `positions` are those of the tokens to be drawn.
 
-    Returns [rows] int32, not evaluated. top_p, min_p and top_k look at probabilities before the temperature, as
-    mlx-lm and llama.cpp do.
+    Returns [rows] int32, not evaluated.
     """
-    greedy = mx.argmax(logits, axis=-1).astype(mx.int32)
+    return mx.argmax(scores(logits, settings, positions), axis=-1).astype(mx.int32)
+
+
+def scores(logits: mx.array, settings: list[Sampling], positions: list[int]) -> mx.array:
+    """What the drawn token has the most of, [rows, vocabulary]: greedy rows' logits, or filtered logits plus noise.
+
+    The Gumbel-max trick: the arg max of logits plus noise is distributed as their softmax. top_p, min_p and top_k look
+    at probabilities before the temperature, as mlx-lm and llama.cpp do.
+    """
     warm = [row for row, setting in enumerate(settings) if setting.temperature > 0]
     if not warm:
-        return greedy
+        return logits
     chosen = [settings[row] for row in warm]
-    if len(warm) < len(settings):
-        logits = logits[mx.array(warm)]
-    keys = mx.array([_key(settings[row].seed, positions[row]) for row in warm], mx.uint32)
-    drawn = _draw(_filtered(logits.astype(mx.float32), chosen), _column(chosen, "temperature"), keys)
-    if len(warm) == len(settings):
-        return drawn
-    tokens = greedy
-    tokens[mx.array(warm)] = drawn
-    return tokens
+    all_warm = len(warm) == len(settings)
+    filtered = _filtered((logits if all_warm else logits[mx.array(warm)]).astype(mx.float32), chosen)
+    noisy = filtered / _column(chosen, "temperature") + _noise(chosen, [positions[row] for row in warm], logits)
+    if all_warm:
+        return noisy
+    result = logits.astype(mx.float32)
+    result[mx.array(warm)] = noisy
+    return result
 
 
-def _draw(logits: mx.array, temperature: mx.array, keys: mx.array) -> mx.array:
-    """The Gumbel-max trick: the arg max of logits plus noise is distributed as their softmax."""
-    noise = mx.vmap(lambda key: mx.random.gumbel((logits.shape[-1],), key=key))(keys)
-    return mx.argmax(logits / temperature + noise, axis=-1).astype(mx.int32)
+def _noise(settings: list[Sampling], positions: list[int], logits: mx.array) -> mx.array:
+    keys = [_key(setting.seed, position) for setting, position in zip(settings, positions, strict=True)]
+    return mx.vmap(lambda key: mx.random.gumbel((logits.shape[-1],), key=key))(mx.array(keys, mx.uint32))
 
 
 def _filtered(logits: mx.array, settings: list[Sampling]) -> mx.array:

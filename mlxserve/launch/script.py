@@ -40,6 +40,7 @@ guard() {{
 RUN = """\
 "${command[@]}" < <(guard) 3<&-
 code=$?
+trap '' HUP INT TERM PIPE
 rm -rf "$scratch"
 exit $code"""
 

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the subject in progress is ended
     args = _flags().parse_args()
-    work = Work(model_folder(), args.streams, args.tokens)
+    work = Work(model_folder(), args.streams, args.tokens, args.common_prefix)
     try:
         results = _measure(work, args.subjects, args.rounds)
     except SubjectError as error:
@@ -29,6 +29,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    prompts = "one system prompt in common" if work.common_prefix else "no beginning in common"
+    print(f"Answers of {work.tokens} tokens, prompts with {prompts}.\n")
     print(report(results, work.streams))
     return 0
 
@@ -64,6 +66,10 @@ def _flags() -> argparse.ArgumentParser:
         "--streams", type=_listed(whole(1)), default=(1, 4, 8), metavar="N,N", help="chats at a time (default: 1,4,8)"
     )
     parser.add_argument("--tokens", type=whole(1), default=32, metavar="N", help="tokens of a chat (default: 32)")
+    parser.add_argument(
+        "--common-prefix", action="store_true",
+        help="begin all prompts with the same system prompt, which a server may reuse; by default they differ at once",
+    )  # fmt: skip
     return parser
 
 

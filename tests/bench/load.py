@@ -22,6 +22,8 @@ TIMEOUT = 120
 WARM_UP_TOKENS = 4
 WORDS = ("teapot", "lighthouse", "glacier", "violin", "bakery", "comet", "harbour", "meadow", "engine", "library")
 
+Messages = list[dict[str, str]]
+
 
 class LoadError(Exception):
     """A server did not answer as asked."""
@@ -59,11 +61,14 @@ class Chat(msgspec.Struct, frozen=True):
 
 
 class Load:
-    """Chats with the server on `port`, no two with the same prompt."""
+    """Chats with the server on `port`, no two with the same prompt.
 
-    def __init__(self, port: int) -> None:
+    With `common_prefix` all begin with the template's own system prompt, which a server may keep and not read again.
+    """
+
+    def __init__(self, port: int, common_prefix: bool) -> None:
         self._port = port
-        self._prompts = _prompts()
+        self._prompts = map(_user_alone if common_prefix else _with_system, count(100))
 
     def measure(self, streams: int, tokens: int) -> Speed:
         """The speed of `streams` chats at a time, `tokens` tokens each, prompts counted, after a warm-up."""
@@ -79,13 +84,13 @@ class Load:
     def _together(self, streams: int, tokens: int) -> list[Chat]:
         pool = ThreadPoolExecutor(streams)
         try:
-            return list(pool.map(lambda prompt: self._chat(prompt, tokens), islice(self._prompts, streams)))
+            return list(pool.map(lambda messages: self._chat(messages, tokens), islice(self._prompts, streams)))
         finally:
             pool.shutdown(wait=False)  # on Ctrl-C the threads end with the server
 
-    def _chat(self, prompt: str, tokens: int) -> Chat:
+    def _chat(self, messages: Messages, tokens: int) -> Chat:
         body = {
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": messages,
             "max_tokens": tokens,
             "temperature": 0,
             "stream": True,
@@ -103,8 +108,12 @@ class Load:
             connection.close()
 
 
-def _prompts() -> Iterator[str]:
-    """Short ones, about as long as each other, that differ from their first word on."""
-    for number in count(100):
-        one, other = WORDS[number % len(WORDS)], WORDS[(number * 7 + 3) % len(WORDS)]
-        yield f"{number} things that a {one} and a {other} have in common?"
+def _user_alone(number: int) -> Messages:
+    one, other = WORDS[number % len(WORDS)], WORDS[(number * 7 + 3) % len(WORDS)]
+    return [{"role": "user", "content": f"{number} things that a {one} and a {other} have in common?"}]
+
+
+def _with_system(number: int) -> Messages:
+    """About as long as the template's own system prompt makes it, but different from the first word on."""
+    content = f"{number} is your number, and you are a helpful assistant who answers it."
+    return [{"role": "system", "content": content}, *_user_alone(number)]

@@ -31,11 +31,15 @@ RANKS = 2
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What is asked of each subject: the model in `folder`, so many streams at a time, so many tokens each."""
+    """What is asked of each subject: the model in `folder`, so many streams at a time, so many tokens each.
+
+    `common_prefix` is as in Load.
+    """
 
     folder: Path
     streams: tuple[int, ...]
     tokens: int
+    common_prefix: bool
 
 
 Speeds = dict[int, Speed]
@@ -60,7 +64,7 @@ def _served(name: str, starting: Starting) -> Subject:
     def measure(work: Work) -> Speeds:
         port = _free_port()
         with starting(work.folder, port) as commands, Server(name, commands, port) as server:
-            load = Load(port)
+            load = Load(port, work.common_prefix)
             try:
                 return {streams: load.measure(streams, work.tokens) for streams in work.streams}
             except (LoadError, OSError, HTTPException) as error:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,27 @@ def run_on_ranks(program: str, world_size: int, *arguments: str, timeout: float)
                     command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
                 )
             )
+        outputs = _communicate(ranks, timeout)
+    return [json.loads(line) for line in outputs[0].splitlines()]
+
+
+def _communicate(ranks: list[subprocess.Popen[str]], timeout: float) -> list[str]:
+    """What each rank printed; when one fails the others, which would wait for it, are killed."""
+
+    def finish(rank: subprocess.Popen[str]) -> str:
+        output, errors = rank.communicate(timeout=timeout)
+        assert rank.returncode == 0, f"rank {ranks.index(rank)} of {len(ranks)} failed:\n{errors[-3000:]}"
+        return output
+
+    with ThreadPoolExecutor(len(ranks)) as pool:
+        finishing = [pool.submit(finish, rank) for rank in ranks]
         try:
-            outputs = [rank.communicate(timeout=timeout) for rank in ranks]
+            for done in as_completed(finishing):
+                done.result()
         finally:
             for rank in ranks:
                 rank.kill()
-    for number, (rank, (_, errors)) in enumerate(zip(ranks, outputs, strict=True)):
-        assert rank.returncode == 0, f"rank {number} of {world_size} failed:\n{errors[-3000:]}"
-    return [json.loads(line) for line in outputs[0][0].splitlines()]
+    return [done.result() for done in finishing]
 
 
 def place_of_this_rank() -> Place:

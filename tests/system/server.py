@@ -33,7 +33,7 @@ class Server:
         self.port = port
         self.mark = f"MLXSERVE_TEST={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
-        self._output: IO[bytes] = tempfile.TemporaryFile()
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
             env=os.environ | {name: value} | (environment or {}),
