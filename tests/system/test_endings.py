@@ -1,0 +1,124 @@
+"""However a server is ended, nothing of it stays; and when an engine dies, the node starts another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.system.server import (
+    MLX_LAUNCH,
+    MLXSERVE,
+    BareRank,
+    Server,
+    free_port,
+    start,
+    write_hostfile,
+)
+from tests.system.test_chat import QUESTION, ask_streamed
+
+Own = Callable[[Server], Server]
+SOON = 5.0
+"""Seconds within which everything must be over."""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything_with_exit_code_0(own: Own, ranks: int, number: signal.Signals) -> None:
+    server = own(start(ranks))
+    server.wait_until("healthy")
+    server.process.send_signal(number)
+    assert server.exit_code(SOON) == 0
+    server.wait_until_gone(0.5)
+
+
+def test_ctrl_c_in_the_middle_of_an_answer_ends_it_with_an_error_and_then_everything(own: Own) -> None:
+    server = own(start(2))
+    server.wait_until("healthy")
+    with server.client().chat.completions.create(
+        model="demo", messages=QUESTION, temperature=1, max_tokens=4000, stream=True
+    ) as chunks:
+        next(iter(chunks))
+        server.process.send_signal(signal.SIGINT)
+        with pytest.raises(openai.APIError, match="shutting down"):
+            list(chunks)
+    assert server.exit_code(SOON) == 0
+    server.wait_until_gone(0.5)
+
+
+def test_ctrl_c_while_the_ranks_still_wait_for_each_other_ends_everything(own: Own, tmp_path: Path) -> None:
+    rank = own(BareRank(0, write_hostfile(tmp_path, 2), free_port()))
+    rank.wait_until("loading")
+    rank.process.send_signal(signal.SIGINT)
+    assert rank.exit_code(SOON) == 0
+    rank.wait_until_gone(0.5)
+
+
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_a_signal_to_any_rank_ends_all_ranks(own: Own, tmp_path: Path, signalled: int) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    ranks = [own(BareRank(rank, hostfile, port)) for rank in range(2)]
+    ranks[0].wait_until("healthy")
+    ranks[signalled].process.send_signal(signal.SIGTERM)
+    assert [rank.exit_code(SOON) for rank in ranks] == [0, 0]
+    for rank in ranks:
+        rank.wait_until_gone(0.5)
+
+
+def test_a_launcher_that_is_killed_leaves_no_rank(own: Own) -> None:
+    server = own(start(2))
+    server.wait_until("healthy")
+    server.process.kill()
+    server.process.wait()
+    server.wait_until_gone(SOON)
+
+
+def test_mlx_launch_that_is_killed_leaves_no_rank(own: Own) -> None:
+    port = free_port()
+    serve = [MLXSERVE, "serve", "--model", "demo", "--port", str(port)]
+    server = own(Server([MLX_LAUNCH, "-n", "2", "-p", str(free_port()), "--", *serve], port))
+    server.wait_until("healthy")
+    server.process.kill()
+    server.process.wait()
+    server.wait_until_gone(SOON)
+
+
+@pytest.mark.parametrize("killed", ["rank 0", "rank 1"])
+def test_a_killed_engine_is_replaced_and_open_requests_are_told(own: Own, tmp_path: Path, killed: str) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    ranks = [own(BareRank(rank, hostfile, port)) for rank in range(2)]
+    ranks[0].wait_until("healthy")
+    with (
+        ranks[0]
+        .client()
+        .chat.completions.create(model="demo", messages=QUESTION, temperature=1, max_tokens=4000, stream=True) as chunks
+    ):
+        next(iter(chunks))
+        victim = ranks[int(killed[-1])]
+        (engine,) = victim.pids_of("engine")
+        os.kill(engine, signal.SIGKILL)
+        with pytest.raises(openai.APIError, match="the engine was lost while it answered"):
+            list(chunks)
+    ranks[0].wait_until("healthy")
+    assert ask_streamed(ranks[0]) == "The capital of France is Paris."
+    assert len(ranks[0].pids_of("engine")) == len(ranks[1].pids_of("engine")) == 1
+
+
+def test_a_frozen_worker_is_noticed(own: Own, tmp_path: Path) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    ranks = [own(BareRank(rank, hostfile, port)) for rank in range(2)]
+    ranks[0].wait_until("healthy")
+    (engine,) = ranks[1].pids_of("engine")
+    os.kill(engine, signal.SIGSTOP)
+    frozen_at = time.monotonic()
+    ranks[0].wait_until("loading")
+    assert time.monotonic() - frozen_at < 8
+    assert "not a word" in ranks[0].output
+    os.kill(engine, signal.SIGCONT)
+    ranks[0].wait_until("healthy")
+    assert ask_streamed(ranks[0]) == "The capital of France is Paris."
