@@ -20,6 +20,10 @@ from mlxserve.pipeline.split import RAISED_BY_MODELS, Trace, check_splittable, l
 from mlxserve.pipeline.stage import Stage
 
 
+_PROBE_ROWS = 7
+"""No model's number of heads, so that a mask which lacks an axis does not fit by chance."""
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """This rank's part of the model, its weights in memory."""
@@ -110,11 +114,12 @@ class _Parts:
         incoming = None
         if start > 0:
             before = self._trace.boundaries[start - 1]
-            incoming = mx.zeros((2, 3, *before.trailing), before.dtype)
+            incoming = mx.zeros((_PROBE_ROWS, 3, *before.trailing), before.dtype)
+        lengths = [2] + [3] * (_PROBE_ROWS - 1)
         try:
-            self._stage.apply(Open(0, 2))
-            self._stage.probe(Item(0, [[0, 0, 0], [0, 0, 0]], [2, 3], "none"), incoming)
-            self._stage.probe(Item(0, [[0], [0]], [], "none"), None if incoming is None else incoming[:, :1])
+            self._stage.apply(Open(0, _PROBE_ROWS))
+            self._stage.probe(Item(0, [[0] * 3] * _PROBE_ROWS, lengths, "none"), incoming)
+            self._stage.probe(Item(0, [[0]] * _PROBE_ROWS, [], "none"), None if incoming is None else incoming[:, :1])
         except RAISED_BY_MODELS:
             return False
         finally:
