@@ -40,6 +40,7 @@ class Node:
         self._front = Front(self._client, settings) if self._rank == 0 and settings.task == "serve" else None
         self._ending = asyncio.Event()
         self._has_served = False
+        self._failure: MlxserveError | None = None
 
     async def run(self) -> int:
         """See `run`."""
@@ -52,11 +53,14 @@ class Node:
             await asyncio.wait([keeping, ending], return_when=asyncio.FIRST_COMPLETED)
             if self._ending.is_set():
                 logger.info("rank %d ends", self._rank)
-            return await keeping
+            code = await keeping
         finally:
             ending.cancel()
             if self._front:
                 await self._front.stop()
+        if self._failure:
+            raise self._failure
+        return code
 
     async def _keep_engine(self) -> int:
         """Run one engine process after the other until there is a reason to stop. Returns the exit code."""
@@ -138,7 +142,7 @@ class Node:
                     logger.info("serving at %s", self._front.url)
 
     def _end_with(self, error: MlxserveError) -> None:
-        logger.error("%s", error)
+        self._failure = error
         self._ending.set()
 
     def _end_on_signals(self) -> None:

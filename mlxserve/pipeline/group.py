@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import cast
 
 import mlx.core as mx
@@ -9,6 +11,9 @@ import mlx.core as mx
 from mlxserve.config import Place
 from mlxserve.errors import FormationError
 from mlxserve.pipeline.addresses import unreachable
+
+_MOST_DESCRIPTORS = 256
+"""More than an engine process has open when the group forms."""
 
 
 def form_group(place: Place) -> mx.distributed.Group | None:
@@ -18,6 +23,7 @@ def form_group(place: Place) -> mx.distributed.Group | None:
     """
     if place.world_size == 1:
         return None
+    before = _sockets()
     try:
         group = mx.distributed.init(strict=True, backend=place.backend)
     except (RuntimeError, ValueError) as error:
@@ -29,7 +35,33 @@ def form_group(place: Place) -> mx.distributed.Group | None:
             f"MLX formed a group of {group.size()} with this as rank {group.rank()}, "
             f"but rank {place.rank} of {place.world_size} was asked for."
         )
+    if place.backend == "ring":
+        _wait_asleep(_sockets() - before)
     return group
+
+
+def _wait_asleep(descriptors: set[int]) -> None:
+    """Let the ring's threads sleep in the kernel until data comes.
+
+    MLX makes its sockets non-blocking and polls them without a pause (ring.cpp, SocketThread::worker), so that a rank
+    which waits in a collective burns a core, and where ranks share a machine keeps the data from being sent: measured
+    on two cores, 0.4 ms a collective instead of 2. Each socket has a thread of its own, and in a collective of the
+    relay's sizes each carries data in one direction only, so a blocked receive holds up nothing.
+    """
+    for descriptor in descriptors:
+        os.set_blocking(descriptor, True)
+
+
+def _sockets() -> set[int]:
+    """The file descriptors that are sockets."""
+    return {descriptor for descriptor in range(_MOST_DESCRIPTORS) if _is_socket(descriptor)}
+
+
+def _is_socket(descriptor: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
 
 
 def share_bytes(group: mx.distributed.Group, message: bytes | None, size: int) -> bytes:

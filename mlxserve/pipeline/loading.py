@@ -19,7 +19,6 @@ from mlxserve.pipeline.slots import Walk, find_layers, install_slots
 from mlxserve.pipeline.split import RAISED_BY_MODELS, Trace, check_splittable, layer_bytes, plan_split, trace_model
 from mlxserve.pipeline.stage import Stage
 
-
 _PROBE_ROWS = 7
 """No model's number of heads, so that a mask which lacks an axis does not fit by chance."""
 

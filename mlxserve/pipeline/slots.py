@@ -47,6 +47,8 @@ class Walk:
         self._next = 0
         self._hidden: list[Key] = []
         self._trace: list[Call] | None = None
+        self.at_once = False
+        """Start to compute each layer as soon as its graph is built, while the next one's is being built."""
         self.outgoing: mx.array | None = None
         """What the last call that ran here returned."""
 
@@ -90,6 +92,8 @@ class Walk:
         self._next += 1
         if call in self._calls_here:
             self.outgoing = self._layers[layer](*args, **kwargs)
+            if self.at_once:
+                mx.async_eval(self.outgoing)  # type: ignore[no-untyped-call]
             return self.outgoing
         if call == self._calls_here.start - 1 and self._incoming is not None:
             return self._incoming

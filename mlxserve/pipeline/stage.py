@@ -65,7 +65,9 @@ class Stage:
 
         Returns the hidden state [rows, length, width] for the next stage, not yet evaluated.
         """
+        self._walk.at_once = True
         self._pass(mx.array(item.tokens), item, incoming)
+        self._walk.at_once = False
         assert self._walk.outgoing is not None
         return self._walk.outgoing
 
