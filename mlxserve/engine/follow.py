@@ -13,6 +13,7 @@ from mlxserve.engine.meter import Meter
 from mlxserve.engine.part import load_part
 from mlxserve.errors import RankLost, UserError
 from mlxserve.pipeline.control import accept_invitation
+from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import Leave, Link, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.loading import LoadedModel
@@ -36,7 +37,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     meter.refresh(0, 0)
     link.send(meter.figures)
     link.send(Loaded(batchable=loaded.batchable))
-    relay = Relay(group)
+    relay = Relay(group, waits_asleep(place))
     if settings.task == "check":
         link.send(exchange_patterns(relay, place.rank, place.world_size))
     loop = RelayLoop(loaded.stage, relay, place.rank, loaded.split, link)

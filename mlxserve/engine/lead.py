@@ -25,6 +25,7 @@ from mlxserve.engine.sequence import Sequence
 from mlxserve.engine.team import Team
 from mlxserve.engine.warmup import warm_up
 from mlxserve.errors import CheckFailed, UserError
+from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.link import Leave
 from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline
 from mlxserve.pipeline.relay import Relay
@@ -45,7 +46,7 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
     stage, split = part.loaded.stage, part.loaded.split
     if group is None:
         _lead(settings, channel, team, part, OneRank(stage, batchable), [])
-    relay = Relay(group)
+    relay = Relay(group, waits_asleep(settings.place))
     findings = team.check_relay(relay) if settings.task == "check" else []
     _lead(settings, channel, team, part, ManyRanks(stage, relay, split, list(team.workers), batchable), findings)
 

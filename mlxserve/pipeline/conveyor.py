@@ -45,7 +45,8 @@ class Conveyor:
         outgoing = self._compute(self._plans[self._rank])
         parcels = [self._parcel(rank) for rank in range(self._last + 1)]
         if any(parcels):
-            self._barrier(plan.tick)
+            if not self._relay.waits_asleep:
+                self._barrier(plan.tick)
             self._incoming = self._relay.exchange(parcels, outgoing)
         else:
             self._incoming = None

@@ -35,9 +35,14 @@ def form_group(place: Place) -> mx.distributed.Group | None:
             f"MLX formed a group of {group.size()} with this as rank {group.rank()}, "
             f"but rank {place.rank} of {place.world_size} was asked for."
         )
-    if place.backend == "ring":
+    if waits_asleep(place):
         _wait_asleep(_sockets() - before)
     return group
+
+
+def waits_asleep(place: Place) -> bool:
+    """Whether a rank that waits for others in a collective sleeps; other backends than the ring spin."""
+    return place.backend == "ring"
 
 
 def _wait_asleep(descriptors: set[int]) -> None:

@@ -32,7 +32,9 @@ class Parcel:
 class Relay:
     """Exchanges hidden states between the ranks of `group`."""
 
-    def __init__(self, group: mx.distributed.Group) -> None:
+    def __init__(self, group: mx.distributed.Group, waits_asleep: bool) -> None:
+        """`waits_asleep`: a rank that waits in a collective of this group uses no CPU, so it may come early."""
+        self.waits_asleep = waits_asleep
         self._group = group
         self._rank = group.rank()
         self._before = (self._rank - 1) % group.size()

@@ -7,7 +7,7 @@ import sys
 
 import mlx.core as mx
 
-from mlxserve.pipeline.group import form_group
+from mlxserve.pipeline.group import form_group, waits_asleep
 from mlxserve.pipeline.relay import PIECE_WORDS_PER_RANK, Parcel, Relay
 from tests.pipeline.group_program import place_of_this_rank
 
@@ -33,7 +33,7 @@ def main() -> None:
     place = place_of_this_rank()
     group = form_group(place)
     assert group is not None
-    relay = Relay(group)
+    relay = Relay(group, waits_asleep(place))
     before = (place.rank - 1) % place.world_size
     for index, mine in enumerate(messages(place.rank)):
         mx.eval(mine)

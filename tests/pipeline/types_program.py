@@ -15,7 +15,7 @@ from mlx_lm.utils import _get_classes
 from mlxserve.config import Place, Settings
 from mlxserve.errors import UserError
 from mlxserve.pipeline.control import Worker, accept_invitation, invite
-from mlxserve.pipeline.group import form_group
+from mlxserve.pipeline.group import form_group, waits_asleep
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import Link, LoadingNote
 from mlxserve.pipeline.loading import LoadedModel, load_model
@@ -137,11 +137,11 @@ def main() -> None:
         workers = invite(group, place)
         for worker in workers:
             worker.start(lambda reason: None)
-        lead(entries, place, Relay(group), workers)
+        lead(entries, place, Relay(group, waits_asleep(place)), workers)
     else:
         link = accept_invitation(group, introduce(place.rank))
         link.start(lambda reason: None)
-        follow(entries, place, Relay(group), link)
+        follow(entries, place, Relay(group, waits_asleep(place)), link)
 
 
 main()
