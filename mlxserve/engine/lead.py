@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import NoReturn
 
 import mlx.core as mx
@@ -63,6 +64,8 @@ def _lead(
     ready = _ready(settings, pipeline, part, team)
     if settings.task == "check":
         _check(channel, team, pipeline, ready, findings)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: collections need not look at it again
     team.show(ready.ranks)
     channel.send(ready)
     _serve(Scheduler(pipeline, _limits(settings)), pipeline, channel, team, ready)

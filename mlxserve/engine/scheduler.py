@@ -22,6 +22,9 @@ from mlxserve.pipeline.plan import CacheOperation, Join, Keep, Open
 RUNNING = 0
 """The number of the batch that is being decoded; prompt batches have numbers from 1."""
 
+MOST_CHUNKS_BETWEEN_STEPS = 4
+"""Chunks of prompts that are read before sequences that run get their next token."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -64,7 +67,7 @@ class Scheduler:
         self._unread: deque[tuple[Flight, mx.array]] = deque()
         self._open: dict[int, Sequence] = {}
         self._batches = RUNNING
-        self._decoded_last = False
+        self._chunks_since_decode = 0
 
     @property
     def busy(self) -> bool:
@@ -96,7 +99,7 @@ class Scheduler:
         operations: list[CacheOperation] = []
         reading: list[Reading] = []
         work = self._schedule(operations, reading)
-        logits = self._pipeline.tick(operations, work)
+        logits = self._pipeline.tick(operations, work, nothing_follows=not self._more_to_read)
         if logits is not None:
             self._sample(logits[:, -1])
         still_computed = 1 if self._pipeline.depth == 1 and logits is not None else 0
@@ -106,13 +109,30 @@ class Scheduler:
         """Choose the item that enters: a decode step, a chunk of prompts, or nothing."""
         self._drop_abandoned(operations)
         self._admit(operations)
-        can_decode = self._running.inputs is not None or (not self._running.sequences and bool(self._joining))
-        if can_decode and not (self._decoded_last and self._next_prompts()) and self._regroup(operations):
-            self._decoded_last = True
-            return self._decode()
-        self._decoded_last = False
         prompts = self._next_prompts()
-        return self._read_chunk(prompts, reading) if prompts else None
+        can_decode = self._running.inputs is not None or (not self._running.sequences and bool(self._joining))
+        if can_decode and not (prompts and self._prompts_first()) and self._regroup(operations):
+            self._chunks_since_decode = 0
+            return self._decode()
+        if prompts is None:
+            return None
+        self._chunks_since_decode += 1
+        return self._read_chunk(prompts, reading)
+
+    @property
+    def _more_to_read(self) -> bool:
+        """Whether prompts could enter while something is on its way."""
+        return bool(self._waiting) or self._next_prompts() is not None
+
+    def _prompts_first(self) -> bool:
+        """Whether a chunk of prompts goes before the next decode step.
+
+        They take turns. But a decode step takes about as long for one sequence as for eight, so a few that run let
+        more that are read catch up with them, within bounds.
+        """
+        running = len(self._running.sequences) + sum(len(batch.sequences) for batch, _ in self._joining)
+        read = len(self._waiting) + sum(len(batch.sequences) for batch in self._reading)
+        return self._chunks_since_decode < min(MOST_CHUNKS_BETWEEN_STEPS, max(1, read // max(1, running)))
 
     def _admit(self, operations: list[CacheOperation]) -> None:
         """Open a batch for waiting prompts, if none is being read and there is room."""

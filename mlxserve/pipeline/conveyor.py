@@ -40,7 +40,17 @@ class Conveyor:
         return any(plan and (plan.item or plan.operations) for plan in list(self._plans)[: self._last])
 
     def advance(self, plan: Plan) -> tuple[Item, mx.array] | None:
-        """Carry out one tick. On rank 0, returns the item that left the last rank and its hidden state, if any."""
+        """Carry out `plan`'s tick and the empty ones after it.
+
+        On rank 0, returns the item that left the last rank and its hidden state, if one did; in ticks that a plan
+        takes together at most one can.
+        """
+        left = self._tick(plan)
+        for number in range(plan.empty_ticks):
+            left = self._tick(Plan(plan.tick + 1 + number, [])) or left
+        return left
+
+    def _tick(self, plan: Plan) -> tuple[Item, mx.array] | None:
         self._plans.appendleft(plan)
         outgoing = self._compute(self._plans[self._rank])
         parcels = [self._parcel(rank) for rank in range(self._last + 1)]

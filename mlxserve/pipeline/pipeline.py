@@ -53,8 +53,10 @@ class Pipeline(Protocol):
         """Whether something has entered that has not left."""
         ...
 
-    def tick(self, operations: list[CacheOperation], work: Work | None) -> mx.array | None:
-        """Move everything on by one stage.
+    def tick(
+        self, operations: list[CacheOperation], work: Work | None, nothing_follows: bool = False
+    ) -> mx.array | None:
+        """Move everything on by one stage; with `nothing_follows` until `work` has left.
 
         Returns the logits [rows, positions, vocabulary] of the item that left, if one did that wanted logits; they are
         not evaluated. Items leave in the order in which they entered. Raises RankLost.
@@ -76,7 +78,9 @@ class OneRank:
         self.busy_seconds = 0.0
         self.tokens = 0
 
-    def tick(self, operations: list[CacheOperation], work: Work | None) -> mx.array | None:
+    def tick(
+        self, operations: list[CacheOperation], work: Work | None, nothing_follows: bool = False
+    ) -> mx.array | None:
         """See Pipeline."""
         self._count_time(work)
         for operation in operations:
@@ -125,11 +129,14 @@ class ManyRanks:
         """Tokens that have passed this rank."""
         return self._conveyor.tokens
 
-    def tick(self, operations: list[CacheOperation], work: Work | None) -> mx.array | None:
+    def tick(
+        self, operations: list[CacheOperation], work: Work | None, nothing_follows: bool = False
+    ) -> mx.array | None:
         """See Pipeline."""
-        self._tick += 1
+        alone = nothing_follows and not self._conveyor.in_flight
         item = Item(work.batch, token_rows(work.tokens), work.lengths, work.logits) if work else None
-        plan = Plan(self._tick, operations, item)
+        plan = Plan(self._tick + 1, operations, item, self.depth - 1 if alone else 0)
+        self._tick = plan.tick + plan.empty_ticks
         for link in self._links:
             link.send(plan)
         left = self._conveyor.advance(plan)

@@ -85,3 +85,5 @@ class Plan(msgspec.Struct, frozen=True, tag="plan"):
     tick: int
     operations: list[CacheOperation]
     item: Item | None = None
+    empty_ticks: int = 0
+    """So many ticks without anything entering follow at once, without a plan of their own."""

@@ -26,7 +26,7 @@ class RelayLoop:
         """Carry out `plan`, which must be the next. Raises RankLost if it is not."""
         if not isinstance(plan, Plan) or plan.tick != self._tick + 1:
             raise RankLost(f"out of step with rank 0 after tick {self._tick}: {plan}")
-        self._tick = plan.tick
+        self._tick = plan.tick + plan.empty_ticks
         self.conveyor.advance(plan)
 
     def _barrier(self, tick: int) -> None:
