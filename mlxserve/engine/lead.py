@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import time
+from collections.abc import Iterator
+from queue import Empty
 from typing import NoReturn
 
 import mlx.core as mx
@@ -31,6 +34,10 @@ from mlxserve.pipeline.link import Leave
 from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import RelayFindings
+
+_GAP = 0.003
+"""Seconds between requests that still count as coming together."""
+_LONGEST_GATHERING = 0.02
 
 
 def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group | None) -> NoReturn:
@@ -114,12 +121,26 @@ def _ready(settings: Settings, pipeline: Pipeline, part: Part, team: Team) -> Re
 def _serve(scheduler: Scheduler, pipeline: Pipeline, channel: EngineChannel, team: Team, ready: Ready) -> NoReturn:
     """Step while there is something to do, sleep on the pipe while there is not."""
     while True:
-        while not scheduler.busy or not channel.commands.empty():
+        if not scheduler.busy:
+            _obey(channel.commands.get(), scheduler, channel, ready)
+            for command in _coming_together(channel):
+                _obey(command, scheduler, channel, ready)
+        while not channel.commands.empty():
             _obey(channel.commands.get(), scheduler, channel, ready)
         step = scheduler.step()
         team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
         if step.tokens or step.reading:
             channel.send(step)
+
+
+def _coming_together(channel: EngineChannel) -> Iterator[Command]:
+    """Commands that follow the first after idleness closely: prompts that are read together are read faster."""
+    end = time.monotonic() + _LONGEST_GATHERING
+    while (left := end - time.monotonic()) > 0:
+        try:
+            yield channel.commands.get(timeout=min(left, _GAP))
+        except Empty:
+            return
 
 
 def _obey(command: Command, scheduler: Scheduler, channel: EngineChannel, ready: Ready) -> None:

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxserve.engine.messages import Sampling
+from tests.engine.tiny import Log, alone, scheduler, submit
+
+PROMPTS = [[(7 * row + 3 * column) % 500 for column in range(length)] for row, length in enumerate([1, 5, 30, 9, 70])]
+
+
+def test_sequences_that_come_together_get_the_tokens_they_get_alone() -> None:
+    together = scheduler()
+    for number, prompt in enumerate(PROMPTS):
+        together.add(submit(number, prompt))
+    tokens = Log().run(together).tokens
+    assert tokens == {number: alone(submit(number, prompt)) for number, prompt in enumerate(PROMPTS)}
+
+
+def test_a_sequence_that_joins_a_running_batch_gets_the_tokens_it_gets_alone() -> None:
+    joined, log = scheduler(), Log()
+    joined.add(submit(1, PROMPTS[1], tokens=30))
+    while len(log.tokens.get(1, [])) < 5:
+        log.step(joined)
+    joined.add(submit(2, PROMPTS[2]))
+    log.run(joined)
+    assert log.tokens == {1: alone(submit(1, PROMPTS[1], tokens=30)), 2: alone(submit(2, PROMPTS[2]))}
+
+
+def test_a_running_sequence_goes_on_while_a_long_prompt_is_read() -> None:
+    shared, log = scheduler(chunk=8), Log()
+    shared.add(submit(1, PROMPTS[1], tokens=40))
+    while 1 not in log.tokens:
+        log.step(shared)
+    shared.add(submit(2, PROMPTS[4]))
+    while 2 not in log.tokens:
+        log.step(shared)
+    assert len(log.tokens[1]) >= len(PROMPTS[4]) // 8
+
+
+def test_a_prompt_read_in_pieces_gives_the_same_tokens_and_tells_its_progress() -> None:
+    pieces = scheduler(chunk=16)
+    pieces.add(submit(1, PROMPTS[4]))
+    log = Log().run(pieces)
+    assert log.tokens[1] == alone(submit(1, PROMPTS[4]))
+    assert [(reading.done, reading.total) for reading in log.reading] == [(n, 70) for n in (16, 32, 48, 64, 70)]
+
+
+def test_a_stop_token_ends_a_sequence_and_is_the_last_it_gets() -> None:
+    expected = alone(submit(1, PROMPTS[3]))
+    stop = expected[4]
+    stopped = scheduler()
+    stopped.add(submit(1, PROMPTS[3], stop=stop))
+    log = Log().run(stopped)
+    assert log.tokens[1] == expected[: expected.index(stop) + 1]
+    assert log.finish[1] == "stop"
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_sequence_ends_at_its_bound(count: int) -> None:
+    bounded = scheduler()
+    bounded.add(submit(1, PROMPTS[1], tokens=count))
+    log = Log().run(bounded)
+    assert (len(log.tokens[1]), log.finish[1]) == (count, "length")
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 6])
+def test_a_cancelled_sequence_gets_no_more_tokens_and_leaves_the_others_as_they_are(steps: int) -> None:
+    some, log = scheduler(), Log()
+    for number in (1, 2, 3):
+        some.add(submit(number, PROMPTS[number], tokens=20))
+    for _ in range(steps):
+        log.step(some)
+    some.cancel(2)
+    before = len(log.tokens.get(2, []))
+    log.run(some)
+    assert len(log.tokens.get(2, [])) == before < 20
+    assert 2 not in log.finish
+    assert log.tokens[1] == alone(submit(1, PROMPTS[1], tokens=20))
+    assert log.tokens[3] == alone(submit(3, PROMPTS[3], tokens=20))
+
+
+def test_models_that_cannot_be_batched_answer_one_after_another() -> None:
+    single = scheduler(batchable=False)
+    for number, prompt in enumerate(PROMPTS):
+        single.add(submit(number, prompt))
+    tokens = Log().run(single).tokens
+    assert tokens == {number: alone(submit(number, prompt)) for number, prompt in enumerate(PROMPTS)}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_whatever_comes_and_goes_in_whatever_order_every_sequence_gets_its_own_tokens(data: st.DataObject) -> None:
+    busy, log = scheduler(chunk=data.draw(st.sampled_from([4, 16, 64])), rows=data.draw(st.integers(1, 6))), Log()
+    added, cancelled = {}, set()
+    for number in range(data.draw(st.integers(1, 8))):
+        sampling = Sampling(seed=number, temperature=data.draw(st.sampled_from([0.0, 1.0])), top_p=0.9)
+        added[number] = (data.draw(st.sampled_from(PROMPTS)), data.draw(st.integers(1, 15)), sampling)
+        busy.add(submit(number, *added[number]))
+        for _ in range(data.draw(st.integers(0, 6))):
+            log.step(busy)
+        if data.draw(st.booleans()):
+            leaving = data.draw(st.sampled_from(sorted(added)))
+            busy.cancel(leaving)
+            cancelled.add(leaving)
+    log.run(busy)
+    for number, request in added.items():
+        got = log.tokens.get(number, [])
+        expected = alone(submit(number, *request))
+        assert got == expected[: len(got)]
+        assert number in cancelled or got == expected
