@@ -149,7 +149,10 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._ending.set)
-        if self._settings.place.world_size > 1 and stat.S_ISFIFO(os.fstat(0).st_mode):
+        place = self._settings.place
+        # mpirun ends its ranks by itself, and closes their input.
+        launched = place.world_size > 1 and place.backend != "mpi"
+        if launched and stat.S_ISFIFO(os.fstat(0).st_mode):
             loop.add_reader(0, self._end_with_launcher)
 
     def _end_with_launcher(self) -> None:
@@ -168,5 +171,5 @@ async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
 
 
 def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("mlxserve").setLevel(settings.log_level.upper())

@@ -32,7 +32,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     watch = Watch([link], lambda: meter.figures, settings.silence_timeout)
     watch.start(lambda reason: channel.end(RankLost.exit_code, reason))
     channel.on_shutdown = lambda: _ask_to_leave(link, place.rank)
-    channel.send(Progress("loading", settings.model))
+    channel.send(Progress("loading", settings.model or "a small random model"))
     loaded = _load(settings, link)
     meter.refresh(0, 0)
     link.send(meter.figures)

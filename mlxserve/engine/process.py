@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> NoReturn:
     channel = EngineChannel(int(arguments[0]))
     settings = channel.receive_settings()
     channel.start()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("mlxserve").setLevel(settings.log_level.upper())
     try:
         _run(settings, channel)
     except MlxserveError as error:
