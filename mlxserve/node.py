@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import sys
+import time
 
 from mlxserve.config import Settings
 from mlxserve.engine.child import EngineChild
@@ -22,6 +23,10 @@ logger = logging.getLogger("mlxserve.node")
 _STOP_SECONDS = 2.5
 _FIRST_RESTART_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 10.0
+_PROVEN_SECONDS = 60.0
+"""An engine that ran for so long counts as having worked."""
+_MOST_FAILURES = 3
+"""Engines that may fail one after the other, not for a lost rank, before the node gives up."""
 
 
 def run(settings: Settings) -> int:
@@ -39,7 +44,8 @@ class Node:
         self._client = EngineClient()
         self._front = Front(self._client, settings) if self._rank == 0 and settings.task == "serve" else None
         self._ending = asyncio.Event()
-        self._has_served = False
+        self._has_formed = False
+        self._forming = False
         self._failure: MlxserveError | None = None
 
     async def run(self) -> int:
@@ -64,8 +70,9 @@ class Node:
 
     async def _keep_engine(self) -> int:
         """Run one engine process after the other until there is a reason to stop. Returns the exit code."""
-        pause = _FIRST_RESTART_SECONDS
+        pause, failures = _FIRST_RESTART_SECONDS, 0
         while True:
+            started = time.monotonic()
             ended = await self._run_engine()
             if self._ending.is_set() or ended.exit_code == 0:
                 self._client.lost("the server is shutting down")
@@ -75,16 +82,24 @@ class Node:
                 raise UserError(ended.message)
             if self._settings.task == "check":
                 raise CheckFailed(ended.message)
-            if ended.exit_code == FormationError.exit_code and not self._has_served:
+            if ended.exit_code == FormationError.exit_code and not self._has_formed:
                 raise FormationError(ended.message)
-            pause = _FIRST_RESTART_SECONDS if self._has_served else min(2 * pause, _LONGEST_RESTART_SECONDS)
+            if time.monotonic() - started > _PROVEN_SECONDS:
+                pause, failures = _FIRST_RESTART_SECONDS, 0
+            failures += ended.exit_code == MlxserveError.exit_code
+            if failures == _MOST_FAILURES:
+                raise MlxserveError(f"the engine failed {failures} times in a row: {ended.message}")
             logger.warning("rank %d: %s; starting a new engine in %.1f s", self._rank, ended.message, pause)
             if await _is_set_within(self._ending, pause):
                 return 0
+            pause = min(2 * pause, _LONGEST_RESTART_SECONDS)
 
     async def _run_engine(self) -> Ended:
         """Run one engine process to its end."""
-        child = await EngineChild.start(self._settings)
+        try:
+            child = await EngineChild.start(self._settings)
+        except OSError as error:
+            return Ended(MlxserveError.exit_code, f"no engine process can be started: {error}")
         self._client.connected(child.send)
         following = asyncio.create_task(self._follow(child))
         ending = asyncio.create_task(self._ending.wait())
@@ -92,23 +107,29 @@ class Node:
         ending.cancel()
         if not following.done():
             self._client.lost("the server is shutting down")
-            await child.stop(_STOP_SECONDS)
+            await child.stop(0 if self._forming else _STOP_SECONDS)  # MLX lets no thread run while a group forms
         return await child.outcome(await following)
 
     async def _follow(self, child: EngineChild) -> Ended | None:
         """Pass the engine's events on until it ends. Returns its last word, or what the node says in its place."""
-        forming: asyncio.Task[Ended] | None = None
-        while event := await child.receive():
-            if isinstance(event, Ended):
-                return event
-            if isinstance(event, Progress) and event.stage == "forming":
-                forming = asyncio.create_task(self._give_up_forming(child))
-            elif forming:
-                forming.cancel()
-                forming = None
-            self._log(event)
-            self._client.receive(event)
-        return await forming if forming and forming.done() else None
+        giving_up: asyncio.Task[Ended] | None = None
+        try:
+            while event := await child.receive():
+                if isinstance(event, Ended):
+                    return event
+                self._forming = isinstance(event, Progress) and event.stage == "forming"
+                if self._forming:
+                    giving_up = asyncio.create_task(self._give_up_forming(child))
+                elif giving_up:
+                    giving_up.cancel()
+                    self._has_formed = True
+                self._log(event)
+                self._client.receive(event)
+            return giving_up.result() if giving_up and giving_up.done() and not giving_up.cancelled() else None
+        finally:
+            self._forming = False
+            if giving_up:
+                giving_up.cancel()
 
     async def _give_up_forming(self, child: EngineChild) -> Ended:
         """Wait; then the group has not formed in time: end the engine, which may wait for ever. Returns the reason."""
@@ -130,7 +151,6 @@ class Node:
             case Progress():
                 logger.info("rank %d: %s %s", self._rank, event.stage, event.detail)
             case Ready():
-                self._has_served = True
                 logger.info(
                     "ready: %s, %d layers on %d rank%s",
                     event.model_type,

@@ -24,7 +24,10 @@ class EngineChannel:
     """The engine process's end. `send` may be called by any thread."""
 
     def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
         self._connection = Connection(descriptor)
+        self._verdict: Ended | None = None
+        self._judge = 0
         self._sending = threading.Lock()
         self.commands: SimpleQueue[Command] = SimpleQueue()
         self.on_shutdown: Callable[[], None] = lambda: None
@@ -46,20 +49,29 @@ class EngineChannel:
         except OSError:
             os._exit(0)
 
+    def decide(self, exit_code: int, message: str) -> None:
+        """From now on the process ends like this, by this thread, whatever fails in others meanwhile."""
+        self._verdict, self._judge = Ended(exit_code, message), threading.get_ident()
+
     def end(self, exit_code: int, message: str) -> NoReturn:
         """Say the last word and end the process at once, whatever its other threads do."""
-        self.send(Ended(exit_code, message))
+        if self._verdict and self._judge != threading.get_ident():
+            threading.Event().wait()  # until the thread that has decided ends the process
+        self.send(self._verdict or Ended(exit_code, message))
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
-        os._exit(exit_code)
+        os._exit(self._verdict.exit_code if self._verdict else exit_code)
 
     def _read(self) -> None:
         try:
             while True:
                 command = _commands.decode(self._connection.recv_bytes())
                 if isinstance(command, Shutdown):
+                    self.decide(0, "asked to end")
                     self.on_shutdown()
                     self.end(0, "asked to end")
                 self.commands.put(command)
         except (OSError, EOFError):
             os._exit(0)
+        except Exception as error:
+            self.end(1, f"the engine cannot follow its node: {error}")

@@ -18,6 +18,8 @@ from mlxserve.engine.messages import Command, Ended, Event, Shutdown
 _LENGTH = struct.Struct("!i")
 """How multiprocessing.connection, which the engine uses, writes the length of a frame."""
 _READ_LIMIT = 1 << 26
+_LINGER_SECONDS = 3.0
+"""Between an engine's last word and its end."""
 
 _decode = msgspec.msgpack.Decoder(Event).decode
 _encode = msgspec.msgpack.Encoder().encode
@@ -37,15 +39,19 @@ class EngineChild:
     async def start(cls, settings: Settings) -> EngineChild:
         """Start an engine process with `settings`."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *own_command(),
-                "engine",
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                env=engine_environment(os.environ, settings.place),
-            )
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *own_command(),
+                    "engine",
+                    str(theirs.fileno()),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    env=engine_environment(os.environ, settings.place),
+                )
+        except OSError:
+            ours.close()
+            raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=_READ_LIMIT)
         child = cls(process, reader, writer)
         child._write(_encode(settings))
@@ -80,7 +86,11 @@ class EngineChild:
 
     async def outcome(self, last_word: Ended | None) -> Ended:
         """How the process ended, waited for: by its last word if it said one."""
-        code = await self._process.wait()
+        try:
+            code = await asyncio.wait_for(self._process.wait(), _LINGER_SECONDS)
+        except TimeoutError:
+            self.kill()
+            code = await self._process.wait()
         self._writer.close()
         if last_word is not None:
             return last_word

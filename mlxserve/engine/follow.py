@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import NoReturn
 
 import mlx.core as mx
@@ -10,13 +11,12 @@ from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.messages import Progress
 from mlxserve.engine.meter import Meter
-from mlxserve.engine.part import load_part
+from mlxserve.engine.part import Part, load_part
 from mlxserve.errors import RankLost, UserError
 from mlxserve.pipeline.control import accept_invitation
 from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import Leave, Link, Loaded, LoadingNote, Message, Watch
-from mlxserve.pipeline.loading import LoadedModel
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import exchange_patterns
 from mlxserve.pipeline.worker import RelayLoop
@@ -29,29 +29,31 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     meter = Meter()
     link.on_message = lambda message: _leave_when_told(message, channel)
     link.start(lambda reason: channel.end(RankLost.exit_code, reason))
-    watch = Watch([link], lambda: meter.figures, settings.silence_timeout)
+    watch = Watch([link], meter, settings.silence_timeout)
     watch.start(lambda reason: channel.end(RankLost.exit_code, reason))
     channel.on_shutdown = lambda: _ask_to_leave(link, place.rank)
     channel.send(Progress("loading", settings.model or "a small random model"))
-    loaded = _load(settings, link)
+    part = _load(settings, link)
     meter.refresh(0, 0)
     link.send(meter.figures)
-    link.send(Loaded(batchable=loaded.batchable))
+    link.send(Loaded(batchable=part.loaded.batchable, fingerprint=part.fingerprint))
     relay = Relay(group, waits_asleep(place))
     if settings.task == "check":
         link.send(exchange_patterns(relay, place.rank, place.world_size))
-    loop = RelayLoop(loaded.stage, relay, place.rank, loaded.split, link)
+    loop = RelayLoop(part.loaded.stage, relay, place.rank, part.loaded.split, link)
     while True:
-        loop.step()
+        plan = link.receive()
+        with meter.working():
+            loop.carry_out(plan)
         meter.refresh(loop.conveyor.busy_seconds, loop.conveyor.tokens)
 
 
-def _load(settings: Settings, link: Link) -> LoadedModel:
+def _load(settings: Settings, link: Link) -> Part:
     def report(text: str) -> None:
         link.send(LoadingNote(text))
 
     try:
-        return load_part(settings, report).loaded
+        return load_part(settings, report)
     except UserError as error:
         link.send(Loaded(str(error), error.exit_code))
         link.receive()  # asleep until rank 0, which tells every rank the reason, ends this one
@@ -60,11 +62,13 @@ def _load(settings: Settings, link: Link) -> LoadedModel:
 
 def _leave_when_told(message: Message, channel: EngineChannel) -> bool:
     if isinstance(message, Leave):
+        channel.decide(message.exit_code, message.reason)
         channel.end(message.exit_code, message.reason)
     return False
 
 
 def _ask_to_leave(link: Link, rank: int) -> None:
     """Let the whole server end: rank 0 tells everybody, this rank too."""
-    link.send(Leave(f"rank {rank} was asked to end"))
-    link.ended.wait(2.0)
+    with contextlib.suppress(RankLost):
+        link.send(Leave(f"rank {rank} was asked to end"))
+        link.ended.wait(2.0)

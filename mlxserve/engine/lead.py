@@ -47,7 +47,7 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
         if group is not None:
             team.assemble(group)
         part = _load(settings, channel, team)
-        batchable = team.await_loaded() and part.loaded.batchable
+        batchable = team.await_loaded(part.fingerprint) and part.loaded.batchable
     except UserError as error:
         team.dismiss(Leave(f"rank 0: {error}", error.exit_code))
         raise
@@ -127,7 +127,8 @@ def _serve(scheduler: Scheduler, pipeline: Pipeline, channel: EngineChannel, tea
                 _obey(command, scheduler, channel, ready)
         while not channel.commands.empty():
             _obey(channel.commands.get(), scheduler, channel, ready)
-        step = scheduler.step()
+        with team.meter.working():
+            step = scheduler.step()
         team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
         if step.tokens or step.reading:
             channel.send(step)

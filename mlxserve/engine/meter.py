@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import mlx.core as mx
 
@@ -18,6 +20,15 @@ class Meter:
 
     def __init__(self) -> None:
         self.figures = Heartbeat()
+        self.working_since: float | None = None
+        """By `time.monotonic`, while a tick is being carried out."""
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around a tick."""
+        self.working_since = time.monotonic()
+        yield
+        self.working_since = None
 
     def refresh(self, busy_seconds: float, tokens: int) -> None:
         """Take down counters and memory. To be called by the MLX thread alone."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,14 @@ class Part:
 
     loaded: LoadedModel
     config: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal on all ranks that serve the same model, cut and computed alike."""
+        trace = self.loaded.trace
+        shapes = [(boundary.trailing, str(boundary.dtype)) for boundary in trace.boundaries]
+        parts = (trace.model_type, shapes, self.loaded.split, json.dumps(self.config, sort_keys=True, default=str))
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def load_part(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from typing import NoReturn
 
 import mlx.core as mx
@@ -18,11 +19,16 @@ from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.follow import follow
 from mlxserve.engine.lead import lead
 from mlxserve.engine.messages import Progress
-from mlxserve.errors import MlxserveError
+from mlxserve.errors import MlxserveError, RankLost
 from mlxserve.pipeline.group import form_group
 
 logger = logging.getLogger("mlxserve.engine")
 
+_ORPHAN_SECONDS = 10.0
+"""MLX lets no other thread run while a group forms, so an engine whose node dies then ends by an alarm, so much later
+than a living node would end it."""
+_LEAVING_SECONDS = 0.3
+"""What a rank that sees others go waits for the word that all are to go."""
 _CACHE_LIMIT_BYTES = 1 << 30
 """What MLX may keep of freed buffers for reuse."""
 
@@ -41,6 +47,9 @@ def main(arguments: list[str]) -> NoReturn:
     except MlxserveError as error:
         channel.end(error.exit_code, str(error))
     except Exception as error:
+        if "[ring]" in str(error):
+            time.sleep(_LEAVING_SECONDS)
+            channel.end(RankLost.exit_code, f"a rank is lost: {error}")
         logger.exception("the engine of rank %d failed", settings.place.rank)
         channel.end(1, f"the engine failed: {type(error).__name__}: {error}")
 
@@ -50,7 +59,9 @@ def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
     place = settings.place
     if place.world_size > 1:
         channel.send(Progress("forming", f"rank {place.rank} of {place.world_size} waits for the others"))
+    signal.setitimer(signal.ITIMER_REAL, settings.form_timeout + _ORPHAN_SECONDS)
     group = form_group(place)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     if group is None or place.rank == 0:
         lead(settings, channel, group)
     follow(settings, channel, group)

@@ -122,7 +122,7 @@ class Scheduler:
     @property
     def _more_to_read(self) -> bool:
         """Whether prompts could enter while something is on its way."""
-        return bool(self._waiting) or self._next_prompts() is not None
+        return self._next_prompts() is not None or (bool(self._waiting) and self._room() > 0)
 
     def _prompts_first(self) -> bool:
         """Whether a chunk of prompts goes before the next decode step.
@@ -136,15 +136,19 @@ class Scheduler:
 
     def _admit(self, operations: list[CacheOperation]) -> None:
         """Open a batch for waiting prompts, if none is being read and there is room."""
-        rows = len(self._running.sequences) + sum(len(batch.sequences) for batch, _ in self._joining)
-        rows += sum(len(batch.sequences) for batch in self._reading)
-        room = min(self._limits.decode_concurrency - rows, self._limits.prompt_concurrency)
+        room = self._room()
         if not self._waiting or room < 1 or self._next_prompts():
             return
         self._batches += 1
         batch = PromptBatch(self._batches, take_together(self._waiting, room, self._limits.chunk))
         self._reading.append(batch)
         operations.append(Open(batch.batch, len(batch.sequences)))
+
+    def _room(self) -> int:
+        """How many more prompts can be read now."""
+        rows = len(self._running.sequences) + sum(len(batch.sequences) for batch, _ in self._joining)
+        rows += sum(len(batch.sequences) for batch in self._reading)
+        return min(self._limits.decode_concurrency - rows, self._limits.prompt_concurrency)
 
     def _next_prompts(self) -> PromptBatch | None:
         return next((batch for batch in self._reading if not batch.wholly_entered), None)

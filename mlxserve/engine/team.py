@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import NoReturn
 
 import mlx.core as mx
 
@@ -38,19 +39,25 @@ class Team:
             worker.on_message = lambda message, worker=worker: self._take_note(worker, message)  # type: ignore[misc]
             worker.start(self._lost)
         self._channel.on_shutdown = lambda: self.dismiss(Leave("the server ends"))
-        watch = Watch(list(self.workers), lambda: self.meter.figures, self._settings.silence_timeout)
-        watch.start(self._lost, self._report)
+        watch = Watch(list(self.workers), self.meter, self._settings.silence_timeout)
+        watch.start(self._lost)
         _require_same_versions(introduce(0), [worker.hello for worker in self.workers])
 
-    def await_loaded(self) -> bool:
-        """Wait until every worker has its layers. Returns whether all can batch. Raises UserError if one cannot."""
+    def await_loaded(self, fingerprint: str) -> bool:
+        """Wait until every worker has its layers. Returns whether all can batch.
+
+        Raises UserError if a worker has those of another model, or cut differently.
+        """
         batchable = True
         for worker in self.workers:
             answer = worker.receive()
             if not isinstance(answer, Loaded):
                 raise RankLost(f"{worker.peer} said {answer} instead of having loaded")
-            if answer.error:
-                raise UserError(f"{worker.peer}: {answer.error}")
+            if answer.fingerprint != fingerprint:
+                raise UserError(
+                    f"{worker.peer} has loaded another model than rank 0, or splits or computes it differently: "
+                    "start all ranks with the same --model, --split and --dtype, and the same files."
+                )
             batchable = batchable and answer.batchable
         return batchable
 
@@ -82,8 +89,7 @@ class Team:
     def show(self, facts: list[RankFacts]) -> None:
         """From now on, tell the node about these ranks once a second while their figures change."""
         self._facts = facts
-        if not self.workers:
-            Watch([], lambda: self.meter.figures, self._settings.silence_timeout).start(self._lost, self._report)
+        threading.Thread(target=self._report, daemon=True, name="figures").start()
 
     def current(self, facts: list[RankFacts]) -> list[RankFacts]:
         """`facts` with the figures of this moment."""
@@ -96,7 +102,8 @@ class Team:
         dismiss(self.workers, leave)
 
     def _report(self) -> None:
-        if self._facts:
+        while True:
+            time.sleep(HEARTBEAT_SECONDS)
             now = self.current(self._facts)
             if now != self._facts:
                 self._facts = now
@@ -106,10 +113,18 @@ class Team:
         if isinstance(message, LoadingNote):
             self._channel.send(Progress("loading", f"{worker.peer}: {message.text}"))
             return True
+        if isinstance(message, Loaded) and message.error:
+            self._end_all(worker, message.exit_code, f"{worker.peer}: {message.error}")
         if isinstance(message, Leave):
-            self.dismiss(Leave(message.reason))
-            self._channel.end(0, message.reason)
+            self._end_all(worker, 0, message.reason)
         return False
+
+    def _end_all(self, worker: Worker, exit_code: int, reason: str) -> NoReturn:
+        """End every rank, in the thread that reads from `worker`, whose end it therefore does not wait for."""
+        self._channel.decide(exit_code, reason)
+        worker.ended.set()
+        self.dismiss(Leave(reason, exit_code))
+        self._channel.end(exit_code, reason)
 
     def _lost(self, reason: str) -> None:
         if not self._leaving.is_set():

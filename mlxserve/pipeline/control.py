@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 
@@ -62,5 +63,6 @@ def dismiss(workers: list[Worker], leave: Leave) -> None:
             worker.send(leave)
         except RankLost:
             continue
+    end = time.monotonic() + _LEAVE_SECONDS
     for worker in workers:
-        worker.ended.wait(_LEAVE_SECONDS)
+        worker.ended.wait(max(0.0, end - time.monotonic()))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
+from typing import Protocol
 
 import msgspec
 
@@ -36,7 +37,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     error: str = ""
     exit_code: int = 0
     batchable: bool = True
-    calls: int = 0
+    fingerprint: str = ""
+    """Equal on all ranks that serve the same model, cut and computed alike."""
 
 
 class AtBarrier(msgspec.Struct, frozen=True, tag="ready"):
@@ -76,6 +78,8 @@ class Leave(msgspec.Struct, frozen=True, tag="leave"):
 Message = Plan | Hello | Loaded | AtBarrier | Enter | Heartbeat | LoadingNote | RelayFindings | Leave
 
 HEARTBEAT_SECONDS = 1.0
+LONGEST_TICK_SECONDS = 120.0
+"""Far more than a chunk of a prompt takes: what takes longer waits for something that will not come."""
 
 decode = msgspec.msgpack.Decoder(Message).decode
 encode = msgspec.msgpack.Encoder().encode
@@ -126,31 +130,52 @@ class Link:
             lost(f"{self.peer} is lost: {_said(error)}")
 
 
-class Watch:
-    """Sends heartbeats over `links` and notices when a peer falls silent."""
+class Vital(Protocol):
+    """What a rank shows of itself to those who watch over it."""
 
-    def __init__(self, links: list[Link], figures: Callable[[], Heartbeat], silence_timeout: float) -> None:
+    figures: Heartbeat
+    working_since: float | None
+
+
+class Watch:
+    """Sends heartbeats over `links`, and notices a silent peer or a tick that does not end."""
+
+    def __init__(self, links: list[Link], own: Vital, silence_timeout: float) -> None:
         self._links = links
-        self._figures = figures
+        self._own = own
         self._timeout = silence_timeout
 
-    def start(self, lost: Callable[[str], None], each_beat: Callable[[], None] = lambda: None) -> None:
+    def start(self, lost: Callable[[str], None]) -> None:
         """Watch from now on, in a thread; `lost` is called in it with a sentence."""
-        threading.Thread(target=self._watch, args=(lost, each_beat), daemon=True, name="watch").start()
+        threading.Thread(target=self._watch, args=(lost,), daemon=True, name="watch").start()
 
-    def _watch(self, lost: Callable[[str], None], each_beat: Callable[[], None]) -> None:
-        while True:
+    def _watch(self, lost: Callable[[str], None]) -> None:
+        reason = ""
+        while not reason:
             time.sleep(HEARTBEAT_SECONDS)
-            try:
-                for link in self._links:
-                    link.send(self._figures())
-            except RankLost as error:
-                return lost(str(error))
+            reason = self._beat() or self._silence() or self._stuck()
+        lost(reason)
+
+    def _beat(self) -> str:
+        try:
             for link in self._links:
-                silence = time.monotonic() - link.last_heard
-                if silence > self._timeout:
-                    return lost(f"{link.peer} is lost: not a word for {silence:.1f} s")
-            each_beat()
+                link.send(self._own.figures)
+        except RankLost as error:
+            return str(error)
+        return ""
+
+    def _silence(self) -> str:
+        for link in self._links:
+            silence = time.monotonic() - link.last_heard
+            if silence > self._timeout:
+                return f"{link.peer} is lost: not a word for {silence:.1f} s"
+        return ""
+
+    def _stuck(self) -> str:
+        since = self._own.working_since
+        if since is not None and time.monotonic() - since > LONGEST_TICK_SECONDS:
+            return f"a tick has not ended within {LONGEST_TICK_SECONDS:.0f} s: a rank or a cable between ranks is stuck"
+        return ""
 
 
 def _said(error: BaseException) -> str:

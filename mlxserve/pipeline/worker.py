@@ -18,10 +18,6 @@ class RelayLoop:
         self._tick = 0
         self.conveyor = Conveyor(stage, relay, rank, split, self._barrier)
 
-    def step(self) -> None:
-        """Wait for the next plan and carry it out. Raises RankLost when out of step with rank 0."""
-        self.carry_out(self._link.receive())
-
     def carry_out(self, plan: Message) -> None:
         """Carry out `plan`, which must be the next. Raises RankLost if it is not."""
         if not isinstance(plan, Plan) or plan.tick != self._tick + 1:

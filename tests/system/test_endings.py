@@ -70,6 +70,50 @@ def test_a_signal_to_any_rank_ends_all_ranks(own: Own, tmp_path: Path, signalled
         rank.wait_until_gone(0.5)
 
 
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_a_signal_to_any_rank_in_the_middle_of_an_answer_ends_all_ranks(
+    own: Own, tmp_path: Path, signalled: int
+) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    ranks = [own(BareRank(rank, hostfile, port)) for rank in range(2)]
+    ranks[0].wait_until("healthy")
+    with (
+        ranks[0]
+        .client()
+        .chat.completions.create(model="demo", messages=QUESTION, temperature=1, max_tokens=4000, stream=True) as chunks
+    ):
+        next(iter(chunks))
+        ranks[signalled].process.send_signal(signal.SIGTERM)
+        with pytest.raises(openai.APIError):
+            list(chunks)
+    assert [rank.exit_code(SOON) for rank in ranks] == [0, 0]
+    for rank in ranks:
+        rank.wait_until_gone(0.5)
+
+
+def test_a_worker_outlasts_its_first_rank_and_joins_it_again(own: Own, tmp_path: Path) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    flags = ["--form-timeout", "4"]
+    first, worker = (own(BareRank(rank, hostfile, port, *flags)) for rank in range(2))
+    first.wait_until("healthy")
+    first.close()
+    while "has not formed within 4 s" not in worker.output:
+        assert worker.process.poll() is None, worker.output
+        time.sleep(0.05)
+    again = own(BareRank(0, hostfile, port))
+    again.wait_until("healthy")
+    assert ask_streamed(again) == "The capital of France is Paris."
+
+
+def test_a_node_that_is_killed_while_the_ranks_wait_for_each_other_leaves_no_engine(own: Own, tmp_path: Path) -> None:
+    rank = own(BareRank(0, write_hostfile(tmp_path, 2), free_port(), "--form-timeout", "1"))
+    while not rank.pids_of("engine"):
+        time.sleep(0.02)
+    rank.process.kill()
+    rank.process.wait()
+    rank.wait_until_gone(15)
+
+
 def test_a_launcher_that_is_killed_leaves_no_rank(own: Own) -> None:
     server = own(start(2))
     server.wait_until("healthy")

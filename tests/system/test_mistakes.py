@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,9 +61,16 @@ def test_a_split_that_does_not_fit(own: Own, split: str) -> None:
     ends_with(own(start(2, "--split", split)), 2, "--split")
 
 
+def test_ranks_that_are_started_with_different_splits(own: Own, tmp_path: Path) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    first = own(BareRank(0, hostfile, port, "--split", "10,20"))
+    second = own(BareRank(1, hostfile, port, "--split", "20,10"))
+    ends_with(first, 2, "start all ranks with the same --model, --split and --dtype")
+    ends_with(second, 2, "start all ranks with the same --model, --split and --dtype")
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_port_in_use(own: Own, ranks: int) -> None:
-    import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
