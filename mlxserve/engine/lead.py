@@ -53,13 +53,13 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
         raise
     stage, split = part.loaded.stage, part.loaded.split
     if group is None:
-        _lead(settings, channel, team, part, OneRank(stage, batchable), [])
+        _begin(settings, channel, team, part, OneRank(stage, batchable), [])
     relay = Relay(group, waits_asleep(settings.place))
     findings = team.check_relay(relay) if settings.task == "check" else []
-    _lead(settings, channel, team, part, ManyRanks(stage, relay, split, list(team.workers), batchable), findings)
+    _begin(settings, channel, team, part, ManyRanks(stage, relay, split, list(team.workers), batchable), findings)
 
 
-def _lead(
+def _begin(
     settings: Settings,
     channel: EngineChannel,
     team: Team,
@@ -67,6 +67,7 @@ def _lead(
     pipeline: Pipeline,
     findings: list[RelayFindings],
 ) -> NoReturn:
+    """Warm up, then serve, or check and end."""
     channel.send(Progress("warming", "the first pass through all layers"))
     ready = _ready(settings, pipeline, part, team)
     if settings.task == "check":
