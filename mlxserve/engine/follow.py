@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from typing import NoReturn
 
 import mlx.core as mx
@@ -41,6 +42,8 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     if settings.task == "check":
         link.send(exchange_patterns(relay, place.rank, place.world_size))
     loop = RelayLoop(part.loaded.stage, relay, place.rank, part.loaded.split, link)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: collections need not look at it again
     while True:
         plan = link.receive()
         with meter.working():
