@@ -7,8 +7,6 @@ import os
 import sys
 from typing import NoReturn
 
-import msgspec
-
 from mlxserve import __version__
 from mlxserve.config import Place
 from mlxserve.errors import UserError
@@ -85,7 +83,7 @@ def check(args: argparse.Namespace, argv: list[str]) -> int:
     settings = settings_from(args, os.environ)
     from mlxserve import node
 
-    return node.run(msgspec.structs.replace(settings, task="check", model=args.model or ""))
+    return node.run(settings)
 
 
 def version() -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlx.core as mx
+import msgspec
 
 from mlxserve.engine.messages import RankFacts
 from mlxserve.pipeline.link import Heartbeat
@@ -49,13 +50,8 @@ class Rates:
             self._samples.popleft()
         then, before = self._samples[0]
         seconds = max(now - then, 1e-9)
-        return RankFacts(
-            rank=facts.rank,
-            host=facts.host,
-            pid=facts.pid,
-            device=facts.device,
-            first_layer=facts.first_layer,
-            last_layer=facts.last_layer,
+        return msgspec.structs.replace(
+            facts,
             memory_bytes=figures.memory_bytes or facts.memory_bytes,
             peak_memory_bytes=figures.peak_memory_bytes,
             tokens_per_second=round((figures.tokens - before.tokens) / seconds, 1) if then < now else 0.0,

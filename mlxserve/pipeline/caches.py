@@ -65,11 +65,6 @@ class BatchCaches:
         """All arrays, to be evaluated."""
         return [cache.state for cache in self._kept]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(cache.nbytes for cache in self._kept if not cache.empty())
-
     def pad(self, lengths: list[int], width: int) -> None:
         """Before rows of different `lengths` are read, filled up to `width` on the right."""
         for cache in self._kept:

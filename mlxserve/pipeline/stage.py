@@ -33,11 +33,6 @@ class Stage:
         """Whether several sequences can share a batch."""
         return self._layout.batchable
 
-    @property
-    def cache_bytes(self) -> int:
-        """Bytes in the KV caches of all batches."""
-        return sum(batch.nbytes for batch in self._batches.values())
-
     def boundary(self, call: int) -> Boundary:
         """What leaves `call`."""
         return self._trace.boundaries[call]

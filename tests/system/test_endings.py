@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionChunk
 
 from tests.system.server import (
     MLX_LAUNCH,
@@ -27,6 +29,16 @@ SOON = 5.0
 """Seconds within which everything must be over."""
 
 
+@contextmanager
+def begun_answer(server: Server) -> Iterator[openai.Stream[ChatCompletionChunk]]:
+    """A long answer that has begun to come."""
+    with server.client().chat.completions.create(
+        model="demo", messages=QUESTION, temperature=1, max_tokens=4000, stream=True
+    ) as chunks:
+        next(iter(chunks))
+        yield chunks
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything_with_exit_code_0(own: Own, ranks: int, number: signal.Signals) -> None:
@@ -40,10 +52,7 @@ def test_a_signal_ends_everything_with_exit_code_0(own: Own, ranks: int, number:
 def test_ctrl_c_in_the_middle_of_an_answer_ends_it_with_an_error_and_then_everything(own: Own) -> None:
     server = own(start(2))
     server.wait_until("healthy")
-    with server.client().chat.completions.create(
-        model="demo", messages=QUESTION, temperature=1, max_tokens=4000, stream=True
-    ) as chunks:
-        next(iter(chunks))
+    with begun_answer(server) as chunks:
         server.process.send_signal(signal.SIGINT)
         with pytest.raises(openai.APIError, match="shutting down"):
             list(chunks)
@@ -77,12 +86,7 @@ def test_a_signal_to_any_rank_in_the_middle_of_an_answer_ends_all_ranks(
     hostfile, port = write_hostfile(tmp_path, 2), free_port()
     ranks = [own(BareRank(rank, hostfile, port)) for rank in range(2)]
     ranks[0].wait_until("healthy")
-    with (
-        ranks[0]
-        .client()
-        .chat.completions.create(model="demo", messages=QUESTION, temperature=1, max_tokens=4000, stream=True) as chunks
-    ):
-        next(iter(chunks))
+    with begun_answer(ranks[0]) as chunks:
         ranks[signalled].process.send_signal(signal.SIGTERM)
         with pytest.raises(openai.APIError):
             list(chunks)
@@ -137,12 +141,7 @@ def test_a_killed_engine_is_replaced_and_open_requests_are_told(own: Own, tmp_pa
     hostfile, port = write_hostfile(tmp_path, 2), free_port()
     ranks = [own(BareRank(rank, hostfile, port)) for rank in range(2)]
     ranks[0].wait_until("healthy")
-    with (
-        ranks[0]
-        .client()
-        .chat.completions.create(model="demo", messages=QUESTION, temperature=1, max_tokens=4000, stream=True) as chunks
-    ):
-        next(iter(chunks))
+    with begun_answer(ranks[0]) as chunks:
         victim = ranks[int(killed[-1])]
         (engine,) = victim.pids_of("engine")
         os.kill(engine, signal.SIGKILL)
