@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 
+from mlxserve.bundle import binary
 from mlxserve.errors import UserError
 from mlxserve.launch.hostfile import Host, is_loopback
 
@@ -19,8 +20,8 @@ def program(named: str = "") -> list[str]:
     """The program that every host runs: the one named, else this one, by the path it has here."""
     if named:
         return [os.path.abspath(named) if os.path.exists(named) else named]
-    if getattr(sys, "frozen", False):
-        return [sys.executable]
+    if file := binary():
+        return [str(file)]
     script = shutil.which(sys.argv[0])
     if script and os.path.basename(script) == "mlxserve":
         return [os.path.abspath(script)]
