@@ -28,7 +28,7 @@ def binary() -> Path | None:
 
 @functools.cache
 def build_id() -> str:
-    """What tells this build from any other: 12 hexadecimal digits made from its content, after `source-` if not frozen."""
+    """What tells this build from any other: 12 hex digits of its content's digest, after `source-` if not frozen."""
     if is_frozen():
         return (Path(sys.executable).parent / _ID).read_text().strip()
     package = Path(__file__).parent
