@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from pathlib import Path
 
+from mlxserve import bundle
 from mlxserve.errors import MlxserveError
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     multiprocessing.freeze_support()
+    if bundle.is_frozen():
+        settle(Path(sys.executable).parent)
     sys.exit(run(sys.argv[1:]))
+
+
+def settle(folder: Path) -> None:
+    """Use the unpacked `folder`, and clear away what earlier builds left."""
+    from mlxserve import unpacked
+
+    unpacked.hold(folder)
+    unpacked.remove_outdated(folder)
 
 
 def run(argv: list[str]) -> int:

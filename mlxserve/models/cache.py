@@ -14,8 +14,9 @@ from pathlib import Path
 
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/mlxserve`, or the system's place for caches."""
-    if configured := os.environ.get("XDG_CACHE_HOME"):
-        return Path(configured) / "mlxserve"
+    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if configured.is_absolute():
+        return configured / "mlxserve"
     home = Path.home()
     return (home / "Library/Caches" if sys.platform == "darwin" else home / ".cache") / "mlxserve"
 
