@@ -9,8 +9,6 @@ import io
 import os
 import platform
 import stat
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path

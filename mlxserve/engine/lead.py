@@ -47,7 +47,7 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
         if group is not None:
             team.assemble(group)
         part = _load(settings, channel, team)
-        batchable = team.await_loaded(part.fingerprint) and part.loaded.batchable
+        batchable = team.await_loaded(part.traits) and part.loaded.batchable
     except UserError as error:
         team.dismiss(Leave(f"rank 0: {error}", error.exit_code))
         raise

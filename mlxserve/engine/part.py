@@ -22,12 +22,15 @@ class Part:
     config: dict[str, Any]
 
     @property
-    def fingerprint(self) -> str:
-        """Equal on all ranks that serve the same model, cut and computed alike."""
-        trace = self.loaded.trace
-        shapes = [(boundary.trailing, str(boundary.dtype)) for boundary in trace.boundaries]
-        parts = (trace.model_type, shapes, self.loaded.split, json.dumps(self.config, sort_keys=True, default=str))
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+    def traits(self) -> dict[str, str]:
+        """By name, what is equal on all ranks that serve the same model, cut and computed alike."""
+        text = json.dumps(self.config, sort_keys=True, default=str)
+        boundaries = {f"{list(boundary.trailing)} {boundary.dtype}" for boundary in self.loaded.trace.boundaries}
+        return {
+            "a config with the digest": hashlib.sha256(text.encode()).hexdigest()[:12],
+            "layers split into": " + ".join(str(len(calls)) for calls in self.loaded.split),
+            "hidden states of": ", ".join(sorted(boundaries)),
+        }
 
 
 def load_part(

@@ -15,7 +15,7 @@ from mlxserve.engine.meter import Meter, Rates
 from mlxserve.errors import RankLost, UserError
 from mlxserve.pipeline.control import Worker, dismiss, invite
 from mlxserve.pipeline.identity import introduce
-from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Hello, Leave, Loaded, LoadingNote, Message, Watch
+from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Leave, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import RelayFindings, exchange_patterns
 
@@ -41,23 +41,25 @@ class Team:
         self._channel.on_shutdown = lambda: self.dismiss(Leave("the server ends"))
         watch = Watch(list(self.workers), self.meter, self._settings.silence_timeout)
         watch.start(self._lost)
-        _require_same_versions(introduce(0), [worker.hello for worker in self.workers])
+        own = introduce(0)
+        advice = "copy the same mlxserve to every machine, as `mlxserve launch --deploy` does with the binary"
+        for worker in self.workers:
+            _require_equal(
+                f"rank 0 ({own.host}) runs", own.versions, f"{worker.peer} runs", worker.hello.versions, advice
+            )
 
-    def await_loaded(self, fingerprint: str) -> bool:
+    def await_loaded(self, traits: dict[str, str]) -> bool:
         """Wait until every worker has its layers. Returns whether all can batch.
 
-        Raises UserError if a worker has those of another model, or cut differently.
+        `traits` are those of rank 0's part. Raises UserError if a worker's differ: another model, or cut differently.
         """
         batchable = True
+        advice = "start all ranks with the same --model, --split and --dtype, and the same files"
         for worker in self.workers:
             answer = worker.receive()
             if not isinstance(answer, Loaded):
                 raise RankLost(f"{worker.peer} said {answer} instead of having loaded")
-            if answer.fingerprint != fingerprint:
-                raise UserError(
-                    f"{worker.peer} has loaded another model than rank 0, or splits or computes it differently: "
-                    "start all ranks with the same --model, --split and --dtype, and the same files."
-                )
+            _require_equal("rank 0 has", traits, f"{worker.peer} has", answer.traits, advice)
             batchable = batchable and answer.batchable
         return batchable
 
@@ -131,11 +133,7 @@ class Team:
             self._channel.end(RankLost.exit_code, reason)
 
 
-def _require_same_versions(own: Hello, others: list[Hello]) -> None:
-    for other in others:
-        for name, version in own.versions.items():
-            if other.versions.get(name) != version:
-                raise UserError(
-                    f"rank {other.rank} ({other.host}) runs {name} {other.versions.get(name)}, rank 0 ({own.host}) "
-                    f"{version}: install the same on every machine."
-                )
+def _require_equal(own: str, ours: dict[str, str], other: str, theirs: dict[str, str], advice: str) -> None:
+    for name, value in ours.items():
+        if theirs.get(name) != value:
+            raise UserError(f"{other} {name} {theirs.get(name)}, {own} {name} {value}: {advice}.")

@@ -9,13 +9,19 @@ import platform
 import mlx.core as mx
 
 from mlxserve import __version__
+from mlxserve.bundle import build_id
 from mlxserve.pipeline.link import Hello
 
 
 def introduce(rank: int) -> Hello:
     """This process's first word to rank 0."""
-    versions = {"mlxserve": __version__, **{name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm")}}
-    return Hello(rank, platform.node(), os.getpid(), device_name(), versions)
+    return Hello(rank, platform.node(), os.getpid(), device_name(), versions())
+
+
+def versions() -> dict[str, str]:
+    """What must be equal on all ranks: versions first, which say more than the build that they belong to."""
+    installed = {name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm")}
+    return {"mlxserve": __version__, **installed, "mlxserve build": build_id()}
 
 
 def device_name() -> str:

@@ -37,8 +37,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     error: str = ""
     exit_code: int = 0
     batchable: bool = True
-    fingerprint: str = ""
-    """Equal on all ranks that serve the same model, cut and computed alike."""
+    traits: dict[str, str] = {}
+    """By name, what is equal on all ranks that serve the same model, cut and computed alike."""
 
 
 class AtBarrier(msgspec.Struct, frozen=True, tag="ready"):

@@ -150,9 +150,15 @@ def start(ranks: int, *flags: str, model: str = "demo") -> Server:
 class BareRank(Server):
     """One rank started by hand, with MLX's own variables."""
 
-    def __init__(self, rank: int, hostfile: Path, port: int, *flags: str, model: str = "demo") -> None:
-        command = [MLXSERVE, "serve", "--model", model, "--port", str(port), *flags]
-        super().__init__(command, port, {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hostfile)})
+    def __init__(
+        self, rank: int, hostfile: Path, port: int, *flags: str, model: str = "demo", package: Path | None = None
+    ) -> None:
+        """`package` is the folder of another mlxserve package than the installed one."""
+        program = [sys.executable, "-m", "mlxserve"] if package else [MLXSERVE]
+        environment = {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hostfile)}
+        if package:
+            environment |= {"PYTHONPATH": str(package.parent), "PYTHONSAFEPATH": "1"}
+        super().__init__([*program, "serve", "--model", model, "--port", str(port), *flags], port, environment)
 
 
 def write_hostfile(folder: Path, ranks: int) -> Path:

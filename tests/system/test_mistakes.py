@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import mlxserve
+from mlxserve.bundle import build_id
 from mlxserve.models.source import find_model
 from tests.system.server import MLXSERVE, BareRank, Server, free_port, start, write_hostfile
 
@@ -67,6 +71,32 @@ def test_ranks_that_are_started_with_different_splits(own: Own, tmp_path: Path) 
     second = own(BareRank(1, hostfile, port, "--split", "20,10"))
     ends_with(first, 2, "start all ranks with the same --model, --split and --dtype")
     ends_with(second, 2, "start all ranks with the same --model, --split and --dtype")
+
+
+def test_ranks_whose_models_have_different_configs(own: Own, tmp_path: Path) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    folder = tmp_path / "model"
+    shutil.copytree(find_model("demo", lambda text: None).folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"rope_theta": 12345.0}))
+    ranks = [own(BareRank(0, hostfile, port)), own(BareRank(1, hostfile, port, model=str(folder)))]
+    for rank in ranks:
+        ends_with(rank, 2, "rank 0 has a config with the digest")
+    digests = re.search(
+        r"has a config with the digest (\w+), rank 0 has a config with the digest (\w+):", ranks[0].output
+    )
+    assert digests
+    assert digests[1] != digests[2]
+
+
+def test_ranks_that_run_different_builds(own: Own, tmp_path: Path) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    other = tmp_path / "mlxserve"
+    shutil.copytree(Path(mlxserve.__file__).parent, other, ignore=shutil.ignore_patterns("__pycache__"))
+    (other / "errors.py").write_text((other / "errors.py").read_text() + "# another build\n")
+    ranks = [own(BareRank(0, hostfile, port)), own(BareRank(1, hostfile, port, package=other))]
+    for rank in ranks:
+        ends_with(rank, 2, f"rank 0 ({platform.node()}) runs mlxserve build {build_id()}: copy the same mlxserve")
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
