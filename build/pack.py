@@ -67,7 +67,7 @@ def archive(folder: Path) -> bytes:
     """`folder` as a gzipped tar file, which every system can unpack; equal folders give equal bytes."""
     packed = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=9, mtime=0) as compressed,
+        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for path in [*entries(folder), folder / BUILD_ID]:
@@ -118,8 +118,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--version", default="")
-    parser.add_argument("--oldest", default="")
+    parser.add_argument("--version", required=True, help="mlxserve's")
+    parser.add_argument("--oldest", required=True, help="the oldest macOS, or glibc, that it runs on")
     args = parser.parse_args()
     build = pack(args.folder, args.file, args.version, args.oldest)
     print(f"{args.file}: build {build}, {args.file.stat().st_size / 1e6:.1f} MB")
