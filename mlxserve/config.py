@@ -20,6 +20,8 @@ class Place(msgspec.Struct, frozen=True):
     backend: Backend = "ring"
     addresses: tuple[str, ...] = ()
     """The first `ip:port` of each rank, in rank order, where the backend has such a list."""
+    control: str = ""
+    """The address of rank 0 for the control links, where that is not the first of its `addresses`."""
 
 
 class Settings(msgspec.Struct, frozen=True):

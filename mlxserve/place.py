@@ -17,6 +17,8 @@ from mlxserve.errors import UserError
 
 Listed = TypeVar("Listed")
 
+CONTROL = "MLXSERVE_CONTROL"
+"""Set by hosts files in which not all ranks reach rank 0's address in the ring, as `mlxserve hosts` writes them."""
 MPI_VARIABLES = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
 
 
@@ -31,7 +33,7 @@ def place_from(environ: Mapping[str, str], backend: Backend) -> Place:
             f"--backend {backend} was asked for, but the ranks were started for {found.backend}: "
             f"start them with --backend {backend}"
         )
-    return found
+    return msgspec.structs.replace(found, control=environ.get(CONTROL, ""))
 
 
 def _ring(environ: Mapping[str, str]) -> Place | None:

@@ -7,6 +7,7 @@ import pytest
 
 from mlxserve.config import Place
 from mlxserve.errors import UserError
+from mlxserve.pipeline.addresses import own_address
 from mlxserve.place import place_from
 
 ADDRESSES = [["10.0.0.1:32323", "10.0.1.1:32324"], ["10.0.0.2:32325"]]
@@ -25,6 +26,12 @@ def test_alone_without_a_launcher() -> None:
 def test_a_ring(tmp_path: Path) -> None:
     environ = {"MLX_RANK": "1", "MLX_HOSTFILE": written(tmp_path, ADDRESSES)}
     assert place_from(environ, "any") == Place(1, 2, "ring", ("10.0.0.1:32323", "10.0.0.2:32325"))
+
+
+def test_rank_0_has_another_address_for_its_links_where_the_hosts_file_says_so(tmp_path: Path) -> None:
+    environ = {"MLX_RANK": "0", "MLX_HOSTFILE": written(tmp_path, ADDRESSES)}
+    assert own_address(place_from(environ, "any")) == "10.0.0.1"
+    assert own_address(place_from(environ | {"MLXSERVE_CONTROL": "192.168.1.7"}, "any")) == "192.168.1.7"
 
 
 def test_a_ring_of_one_has_an_empty_file(tmp_path: Path) -> None:

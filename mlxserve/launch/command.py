@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -17,15 +18,33 @@ SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "Connec
 
 
 def program(named: str = "") -> list[str]:
-    """The program that every host runs: the one named, else this one, by the path it has here."""
+    """The program that every host runs: the one named, else this one, by the path it has here.
+
+    A name without a slash is left to each host's PATH.
+    """
     if named:
-        return [os.path.abspath(named) if os.path.exists(named) else named]
+        is_path = "/" in named or os.path.exists(named)
+        return [os.path.abspath(named) if is_path and not named.startswith("~") else named]
     if file := binary():
-        return [str(file)]
+        return [os.path.abspath(file)]
     script = shutil.which(sys.argv[0])
     if script and os.path.basename(script) == "mlxserve":
         return [os.path.abspath(script)]
     return [sys.executable, "-m", "mlxserve"]
+
+
+def anywhere(path: str) -> str:
+    """`path` as it is meant on every host: what lies in this user's home folder lies in that of each host's user."""
+    home = os.path.join(os.path.expanduser("~"), "")
+    return f"~/{path.removeprefix(home)}" if len(home) > 1 and path.startswith(home) else path
+
+
+def quoted(path: str) -> str:
+    """`path`, as it is meant on every host, as a word for bash there."""
+    home, slash, rest = anywhere(path).partition("/")
+    if not re.fullmatch(r"~[\w.-]*", home):
+        return shlex.quote(path)
+    return home + slash + (shlex.quote(rest) if rest else "")
 
 
 def starting(host: Host, script: str) -> list[str]:
@@ -43,7 +62,7 @@ def is_here(host: Host) -> bool:
     names = {socket.gethostname().lower(), socket.gethostname().partition(".")[0].lower()}
     if is_loopback(name) or name.lower() in names or name.lower().removesuffix(".local") in names:
         return True
-    return any(_is_own_address(ip) for ip in (name, *host.ips) if not is_loopback(ip))
+    return any(is_own_address(ip) for ip in (name, *host.ips) if not is_loopback(ip))
 
 
 def mpirun(hosts: tuple[Host, ...], environment: dict[str, str], command: list[str]) -> list[str]:
@@ -59,10 +78,10 @@ def mpirun(hosts: tuple[Host, ...], environment: dict[str, str], command: list[s
         variables = {"DYLD_LIBRARY_PATH": folder, "MLX_MPI_LIBNAME": library, **variables}
     slots = ["--host", ",".join(f"{host.ssh}:1" for host in hosts)]
     exports = [word for name, value in variables.items() for word in ("-x", f"{name}={value}")]
-    return [path, *slots, *exports, "--", *command]
+    return [path, *slots, *exports, "--", os.path.expanduser(command[0]), *command[1:]]
 
 
-def _is_own_address(ip: str) -> bool:
+def is_own_address(ip: str) -> bool:
     """Whether an interface of this machine has the address: only then can a socket be bound to it."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 import msgspec
 
 from mlxserve.launch import hostfile as hosts_file
-from mlxserve.launch.command import mpirun, program, starting
+from mlxserve.launch.command import anywhere, mpirun, program, starting
+from mlxserve.launch.deploy import deploy, this_binary
 from mlxserve.launch.hostfile import Host, Hostfile
 from mlxserve.launch.output import say
 from mlxserve.launch.ports import Ports
@@ -19,6 +20,8 @@ from mlxserve.launch.processes import Processes
 from mlxserve.launch.ranks import HARMFUL, Rank, environment_of, ranks_of
 from mlxserve.launch.request import LaunchRequest
 from mlxserve.launch.script import script_of
+
+INTERRUPTED = 130
 
 
 def run(request: LaunchRequest, subcommand: str, validate: Callable[[int], object] = lambda ranks: None) -> int:
@@ -29,16 +32,19 @@ def run(request: LaunchRequest, subcommand: str, validate: Callable[[int], objec
     hosts = _hosts(request)
     validate(len(hosts.hosts))
     _warn(hosts)
+    if request.deploy:
+        deploy(hosts.hosts, anywhere(program(request.program)[0]), this_binary())
     with ExitStack() as claims:
         if request.ranks > 1 and hosts.backend == "ring":
             ports = claims.enter_context(Ports(request.ranks * request.connections_per_ip, request.starting_port))
             request = msgspec.structs.replace(request, starting_port=ports.first)
         command = [*program(request.program), subcommand, *request.flags]
-        return asyncio.run(_run(_starts(hosts, request, command)))
+        interrupted = INTERRUPTED if subcommand == "check" else 0  # to be ended is how serving ends, but no check
+        return asyncio.run(_run(_starts(hosts, request, command), interrupted))
 
 
-async def _run(starts: list[Start]) -> int:
-    return await Processes(starts).run()
+async def _run(starts: list[Start], after_signal: int) -> int:
+    return await Processes(starts).run(after_signal)
 
 
 def _hosts(request: LaunchRequest) -> Hostfile:
@@ -54,7 +60,8 @@ def _starts(hosts: Hostfile, request: LaunchRequest, command: list[str]) -> list
         rank = Rank("mpirun", Host(hosts_file.THIS_MACHINE))
         return [Start(rank.label, starting(rank.host, script_of(rank, together, folder)))]
     return [
-        Start(rank.label, starting(rank.host, script_of(rank, command, folder))) for rank in ranks_of(hosts, request)
+        Start(rank.label, starting(rank.host, script_of(rank, command, folder)), anywhere(command[0]))
+        for rank in ranks_of(hosts, request)
     ]
 
 

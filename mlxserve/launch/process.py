@@ -12,6 +12,7 @@ import msgspec
 
 from mlxserve.errors import UserError
 from mlxserve.launch.output import Lines
+from mlxserve.launch.script import MISSING, UNFIT
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -19,6 +20,8 @@ class Start(msgspec.Struct, frozen=True):
 
     label: str
     command: list[str]
+    program: str = ""
+    """The path of the program there."""
 
 
 class Process(asyncio.SubprocessProtocol):
@@ -28,6 +31,7 @@ class Process(asyncio.SubprocessProtocol):
         self.label = start.label
         self.over_ssh = os.path.basename(start.command[0]) == "ssh"
         self._command = start.command
+        self._program = start.program
         self._lines = {
             1: Lines(sys.stdout.buffer, start.label, number),
             2: Lines(sys.stderr.buffer, start.label, number),
@@ -79,9 +83,17 @@ class Process(asyncio.SubprocessProtocol):
         """A sentence on how the rank ended."""
         if self.over_ssh and code == 255:
             return f"{self.label} was not reached or was lost: does `ssh {self.label} true` work without a password?"
+        if code in (MISSING, UNFIT):
+            return f"{self.label} {self._not_run(code)}"
         if code > 128:
             return f"{self.label} was ended by signal {code - 128}"
         return f"{self.label} ended with exit code {code}"
+
+    def _not_run(self, code: int) -> str:
+        cause = f"has no program at {self._program}" if code == MISSING else f"cannot run {self._program}"
+        if not self.over_ssh:
+            return f"{cause}: name another with --program"
+        return f"{cause}: copy this one there with --deploy, or name the path it has on every host with --program"
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Write the rank's output. (Called by asyncio.)"""

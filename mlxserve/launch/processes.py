@@ -23,10 +23,10 @@ class Processes:
         self._signals = 0
         self._signalled = asyncio.Event()
 
-    async def run(self) -> int:
+    async def run(self, after_signal: int = 0) -> int:
         """Start the ranks and wait for their end; returns the exit code that the launcher ends with.
 
-        That is the first failed rank's, 0 after a signal, 130 after a second one.
+        That is the first failed rank's, `after_signal` after a signal, 130 after a second one.
         """
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._signal)
@@ -37,7 +37,7 @@ class Processes:
             await self._signal_or_end(None, asyncio.FIRST_COMPLETED)
             if self._signals == 0:
                 await self._signal_or_end(SETTLE, asyncio.ALL_COMPLETED)
-            code = self._report() if self._signals == 0 else 0
+            code = self._report() if self._signals == 0 else after_signal
         finally:
             await self._end()
         return 130 if self._signals > 1 else code

@@ -36,7 +36,7 @@ def ranks_of(hostfile: Hostfile, request: LaunchRequest) -> list[Rank]:
         files["MLX_IBV_DEVICES"] = json.dumps([host.rdma for host in hostfile.hosts])
     if hostfile.backend == "jaccl-ring":
         shared["MLX_JACCL_RING"] = "1"
-    labels = _labels(hostfile.hosts)
+    labels = labels_of(hostfile.hosts)
     return [
         Rank(labels[number], host, {**shared, "MLX_RANK": str(number)}, files)
         for number, host in enumerate(hostfile.hosts)
@@ -59,7 +59,7 @@ def environment_of(hostfile: Hostfile) -> dict[str, str]:
     return {name: value for name, value in pairs if name != HARMFUL}
 
 
-def _labels(hosts: tuple[Host, ...]) -> list[str]:
+def labels_of(hosts: tuple[Host, ...]) -> list[str]:
     """The hosts' names where they tell the ranks apart, else `rank 0`, `rank 1`, …"""
     names = [host.ssh for host in hosts]
     return names if len(set(names)) == len(names) > 1 else [f"rank {number}" for number in range(len(hosts))]

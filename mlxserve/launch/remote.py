@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterable
 from subprocess import PIPE
 
 import msgspec
 
+from mlxserve.errors import UserError
 from mlxserve.launch.command import is_here, starting
 from mlxserve.launch.hostfile import Host
 
@@ -30,7 +33,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 async def run_on(host: Host, script: str, stdin: bytes | AsyncIterable[bytes] = b"", timeout: float = 30.0) -> Answer:
     """Run `script` with bash on `host`, `stdin` on its standard input, for at most `timeout` seconds."""
-    process = await asyncio.create_subprocess_exec(*starting(host, script), stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    command = starting(host, script)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{host.ssh} needs {command[0]}, which is not installed here") from error
     try:
         async with asyncio.timeout(timeout):
             output, complaint, _ = await asyncio.gather(
@@ -41,7 +50,8 @@ async def run_on(host: Host, script: str, stdin: bytes | AsyncIterable[bytes] = 
         return Answer(TIMED_OUT, "", f"no answer within {timeout:g} s")
     finally:
         if process.returncode is None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its children too: they hold its output open
             await process.wait()
     return Answer(code, output, complaint.strip(), is_here(host) or code != UNREACHED)
 
@@ -62,3 +72,9 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes | AsyncIterable
                 process.stdin.write(piece)
                 await process.stdin.drain()
     process.stdin.close()
+
+
+def unreached(host: Host, answer: Answer) -> str:
+    """A sentence for a host that ssh did not get to."""
+    complaint = answer.complaint.splitlines()[-1] if answer.complaint else "the connection was lost"
+    return f"{host.ssh} was not reached ({complaint}): does `ssh {host.ssh} true` work without a password?"

@@ -21,5 +21,7 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     connections_per_ip: int = 1
     program: str = ""
     """Empty: the program that runs now."""
+    deploy: bool = False
+    """Whether hosts that have another program, or none, are given this one first."""
     flags: tuple[str, ...] = ()
     """What follows the subcommand, passed on unchanged."""

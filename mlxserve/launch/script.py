@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import shlex
 
+from mlxserve.launch.command import quoted
 from mlxserve.launch.ranks import HARMFUL, Rank
+from mlxserve.place import CONTROL
 
 PATIENCE = 4
 """Seconds from SIGTERM to SIGKILL."""
@@ -18,6 +20,7 @@ PATIENCE = 4
 INHERITED = (
     HARMFUL,
     *("MLX_RANK", "MLX_WORLD_SIZE", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "MLX_JACCL_COORDINATOR", "MLX_JACCL_RING"),
+    CONTROL,
 )
 """What the rank must not take over from the shell that starts it."""
 
@@ -37,8 +40,18 @@ guard() {{
     kill -KILL -- -$$
 }}"""
 
-RUN = """\
-"${command[@]}" < <(guard) 3<&-
+MISSING = 127
+"""The exit code where the program is not there, as bash has it."""
+UNFIT = 126
+"""The same where it is there, but cannot be run."""
+
+RUN = f"""\
+if ! command -v -- "${{command[0]}}" > /dev/null; then
+    rm -rf "$scratch"
+    [ ! -e "${{command[0]}}" ] || exit {UNFIT}
+    exit {MISSING}
+fi
+"${{command[@]}}" < <(guard) 3<&-
 code=$?
 trap '' HUP INT TERM PIPE
 rm -rf "$scratch"
@@ -55,4 +68,4 @@ def script_of(rank: Rank, command: list[str], folder: str) -> str:
     ]
     for name, content in rank.files.items():
         lines += [f'export {name}="$scratch/{name}"', f'printf %s {shlex.quote(content)} > "${name}"']
-    return "\n".join([*lines, f"command=({shlex.join(command)})", RUN])
+    return "\n".join([*lines, f"command=({quoted(command[0])} {shlex.join(command[1:])})", RUN])

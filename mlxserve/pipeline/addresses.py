@@ -8,7 +8,9 @@ from mlxserve.config import Place
 
 
 def own_address(place: Place) -> str:
-    """The address at which the other ranks reach this one: that of the hosts file where there is one."""
+    """The address at which the other ranks reach this one, rank 0: the hosts file's where there is one."""
+    if place.control:
+        return place.control
     if place.addresses:
         return place.addresses[place.rank].rpartition(":")[0].strip("[]")
     return _named_address()

@@ -19,6 +19,39 @@ print("report " + json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), "folder"
 """
 WAIT = REPORT + "import time; time.sleep(60)"
 
+RELAY = f"""\
+#!{sys.executable} -ISB
+import contextlib, os, subprocess, sys, threading
+
+def relay(source, target):
+    with contextlib.suppress(BrokenPipeError), target:
+        while piece := os.read(source.fileno(), 65536):
+            target.write(piece)
+            target.flush()
+
+words = sys.argv[1:]
+while words[0].startswith("-"):
+    if words[0] == "-G":
+        sys.exit()
+    del words[: 2 if words[0] == "-o" else 1]
+host, *command = words
+home = os.path.join(os.environ["HOSTS"], host)
+os.makedirs(home, exist_ok=True)
+environ = {{**os.environ, "HOME": home, "PATH": f"{{home}}/bin:{{os.environ['PATH']}}"}}
+pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+far = subprocess.Popen(["bash", "-c", " ".join(command)], cwd=home, env=environ, start_new_session=True, **pipes)
+threading.Thread(target=relay, args=(sys.stdin.buffer, far.stdin), daemon=True).start()
+outputs = [(far.stdout, sys.stdout.buffer), (far.stderr, sys.stderr.buffer)]
+relays = [threading.Thread(target=relay, args=pair) for pair in outputs]
+for thread in relays:
+    thread.start()
+for thread in relays:
+    thread.join()
+os._exit(far.wait())
+"""
+"""An ssh that passes on what both sides write, as the real one does: killed, it closes the far side's input."""
+
+StandIn = Callable[[str, str], None]
 Program = Callable[[str], str]
 Launch = Callable[..., subprocess.Popen[str]]
 
@@ -38,15 +71,15 @@ def program(tmp_path: Path) -> Program:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Start `mlxserve launch` with the given words; whatever still runs at the end is killed."""
+    """Start `mlxserve launch`, or another subcommand; whatever still runs at the end is killed."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     started: list[subprocess.Popen[str]] = []
 
-    def start(*words: str, **environment: str) -> subprocess.Popen[str]:
+    def start(*words: str, subcommand: str = "launch", **environment: str) -> subprocess.Popen[str]:
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", "mlxserve", "launch", *words],
+                [sys.executable, "-m", "mlxserve", subcommand, *words],
                 env={**os.environ, "TMPDIR": str(scratch), **environment},
                 cwd=tmp_path,
                 stdout=subprocess.PIPE,
@@ -72,6 +105,33 @@ def fake_ssh(tmp_path: Path) -> str:
     ssh.write_text(f'#!/bin/bash\necho "${{@:1:$#-1}}" >> {tmp_path}/ssh.log\nexec bash -c "${{!#}}"\n')
     ssh.chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with the homes of all hosts, each made when ssh first gets there. Their tools may be replaced."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    ssh = folder / "ssh"
+    ssh.write_text(RELAY)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOSTS", str(tmp_path / "hosts"))
+    return tmp_path / "hosts"
+
+
+@pytest.fixture
+def stand_in(hosts: Path) -> StandIn:
+    """Put a script, "tool: commands", in the place of a tool on one host."""
+
+    def put(host: str, script: str) -> None:
+        name, _, body = script.partition(": ")
+        path = hosts / host / "bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+
+    return put
 
 
 def reports(launcher: subprocess.Popen[str], count: int) -> list[dict[str, object]]:

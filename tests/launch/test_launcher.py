@@ -86,6 +86,15 @@ def test_a_signal_ends_all_in_good_order(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+def test_a_signal_ends_a_check_with_a_code_that_is_no_success(launch: Launch, program: Program) -> None:
+    checker = launch("-n", "2", "--program", program(WAIT), subcommand="check")
+    line = "a finding comes first"
+    while checker.stdout and "report " not in line:
+        line = checker.stdout.readline()
+    checker.send_signal(signal.SIGINT)
+    assert checker.wait(5) == 130
+
+
 def test_ranks_that_ignore_it_are_killed_within_five_seconds(launch: Launch, program: Program, tmp_path: Path) -> None:
     launcher = launch("-n", "2", "--program", program(STUBBORN))
     ranks = reports(launcher, 2)
@@ -170,6 +179,42 @@ def test_a_host_that_is_not_reached_is_named(launch: Launch, program: Program, t
     assert launcher.returncode == 255
     assert "[mini-1] ssh: no route to host" in errors
     assert "was not reached or was lost: does `ssh mini-1 true` work without a password?" in errors
+
+
+def test_a_host_without_the_program_is_told_what_to_do(
+    launch: Launch, program: Program, tmp_path: Path, fake_ssh: str
+) -> None:
+    home = Path(program(WAIT)).parent
+    (tmp_path / "bin" / "ssh").write_text(f'#!/bin/bash\nHOME={tmp_path}/remote exec bash -c "${{!#}}"\n')
+    launcher = launch("--hostfile", two_hosts(tmp_path), "--program", f"{home}/program", PATH=fake_ssh, HOME=str(home))
+    output, errors = launcher.communicate(timeout=5)
+    assert launcher.returncode == 127
+    assert output == ""
+    sentence = "mini-1 has no program at ~/program: copy this one there with --deploy, or name the path it has on every"
+    assert f"mlxserve: {sentence} host with --program\n" in errors
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_program_that_cannot_be_run_is_told(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "program").write_text("not a program")
+    launcher = launch("-n", "2", "--program", f"{tmp_path}/program")
+    _, errors = launcher.communicate(timeout=5)
+    assert launcher.returncode == 126
+    assert f"rank 0 cannot run {tmp_path}/program: name another with --program" in errors
+
+
+def test_a_program_in_the_home_folder_is_taken_from_each_hosts_own(
+    launch: Launch, program: Program, tmp_path: Path, fake_ssh: str
+) -> None:
+    (tmp_path / "bin" / "ssh").write_text(f'#!/bin/bash\nHOME={tmp_path}/remote exec bash -c "${{!#}}"\n')
+    there = tmp_path / "remote" / "it's mine" / "program"
+    there.parent.mkdir(parents=True)
+    Path(program(REPORT)).rename(there)
+    home = str(tmp_path / "here")
+    for word in ("~/it's mine/program", f"{home}/it's mine/program"):
+        launcher = launch("--hostfile", two_hosts(tmp_path), "--program", word, PATH=fake_ssh, HOME=home)
+        assert len(reports(launcher, 2)) == 2
+        assert launcher.wait(5) == 0
 
 
 @pytest.mark.parametrize(

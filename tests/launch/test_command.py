@@ -1,0 +1,46 @@
+"""Which program the hosts run, and how its path is written for them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mlxserve.launch.command import anywhere, program, quoted
+
+
+def read_there(path: str, home: str) -> str:
+    """What a host's bash makes of the path."""
+    script = f'command=({quoted(path)}); printf %s "${{command[0]}}"'
+    return subprocess.run(["bash", "-c", script], env={"HOME": home}, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("/home/anna/mlxserve", "/home/bob/mlxserve"),
+        ("/home/anna/it's $HOME/mlxserve", "/home/bob/it's $HOME/mlxserve"),
+        ("~/mlxserve", "/home/bob/mlxserve"),
+        ("~", "/home/bob"),
+        ("/home/annabel/mlxserve", "/home/annabel/mlxserve"),
+        ("/opt/~/mlx serve", "/opt/~/mlx serve"),
+        ("~$(id)/mlxserve", "~$(id)/mlxserve"),
+        ("mlxserve", "mlxserve"),
+    ],
+)
+def test_a_home_folder_is_that_of_the_hosts_user(monkeypatch: pytest.MonkeyPatch, path: str, there: str) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    assert read_there(path, "/home/bob") == there
+
+
+def test_without_a_home_of_its_own_a_user_has_no_paths_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/")
+    assert anywhere("/opt/mlxserve") == "/opt/mlxserve"
+
+
+def test_a_named_program_is_a_path_or_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert program("bin/mlxserve") == [f"{tmp_path}/bin/mlxserve"]
+    assert program("~/mlxserve") == ["~/mlxserve"]
+    assert program("mlxserve") == ["mlxserve"]
+    (tmp_path / "mlxserve").touch()
+    assert program("mlxserve") == [f"{tmp_path}/mlxserve"]
