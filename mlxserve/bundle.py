@@ -1,4 +1,9 @@
-"""Which build of mlxserve runs, and from which file: the frozen binary, or a source tree."""
+"""Which build of mlxserve runs, and from which file: the frozen binary, or a source tree.
+
+The binary is one file that unpacks itself into a folder named after its build (build/stub.sh) and becomes the
+application there. Each process of the application holds a shared lock on its folder's `used`, so that a later build
+can tell which folders nobody needs any more.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,13 @@ import functools
 import hashlib
 import os
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 
 FILE = "MLXSERVE_FILE"
 """The variable in which the self-extracting file leaves its own path for the application that it starts."""
 _ID = "build-id"
+_LIBRARY_PATH = "LD_LIBRARY_PATH"
 
 
 def is_frozen() -> bool:
@@ -24,6 +31,21 @@ def binary() -> Path | None:
         return None
     named = os.environ.get(FILE, "")
     return Path(named if os.path.isfile(named) else sys.executable)
+
+
+def restore_environment(variables: MutableMapping[str, str]) -> None:
+    """Undo what the frozen application's bootloader has set, so that system programs load the system's libraries.
+
+    Own processes start with the bootloader, too, which sets it anew.
+    """
+    if not is_frozen():
+        return
+    for name in [name for name in variables if name.startswith("_PYI_")]:
+        del variables[name]
+    original = variables.pop(f"{_LIBRARY_PATH}_ORIG", "")
+    variables.pop(_LIBRARY_PATH, None)
+    if original:
+        variables[_LIBRARY_PATH] = original
 
 
 @functools.cache

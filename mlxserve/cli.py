@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import NoReturn
+
+import msgspec
 
 from mlxserve import __version__
 from mlxserve.config import Place
 from mlxserve.errors import UserError
 from mlxserve.flags import BACKEND, FLAGS, add_flags, settings_at, settings_from, text, whole
 from mlxserve.launch.request import BACKENDS, DEFAULT_PORT, LaunchRequest
+from mlxserve.service.words import add_service_words
 
 SERVE_EXAMPLE = """\
 example:
@@ -20,12 +22,26 @@ example:
 LAUNCH_EXAMPLE = """\
 examples:
   mlxserve launch --hostfile hosts.json --model mlx-community/Qwen3-1.7B-8bit
+  mlxserve launch --hostfile hosts.json --deploy --program ~/mlxserve --model demo
   mlxserve launch -n 2 --model demo
 """
 CHECK_EXAMPLE = """\
 examples:
-  mlxserve check --hostfile hosts.json
+  mlxserve check --hostfile hosts.json --deploy
+  mlxserve check --hostfile hosts.json --json | jq .ok
   mlxserve check -n 2
+"""
+HOSTS_EXAMPLE = """\
+examples:
+  mlxserve hosts mini-1 mini-2 --output hosts.json
+  mlxserve hosts mini-1 mini-2 mini-3 --backend jaccl > hosts.json
+"""
+
+SERVICE_EXAMPLE = """\
+examples:
+  mlxserve service install launch --hostfile hosts.json --model mlx-community/Qwen3-1.7B-8bit
+  mlxserve service status
+  mlxserve service remove
 """
 
 
@@ -40,9 +56,16 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str]) -> int:
     """Run the command line; returns the exit code. Raises MlxserveError."""
     if argv[:1] == ["engine"]:
+        from mlxserve.engine import blas
+
+        blas.load_own()
         from mlxserve.engine import process
 
         return process.main(argv[1:])
+    if argv[:1] == ["probe"]:
+        from mlxserve.launch.check import probe
+
+        probe.main()
     args = parser().parse_args(argv)
     match args.command:
         case "serve":
@@ -51,6 +74,10 @@ def main(argv: list[str]) -> int:
             return launch(args, argv[1:])
         case "check":
             return check(args, argv[1:])
+        case "hosts":
+            return hosts(args)
+        case "service":
+            return service(args)
         case _:
             return version()
 
@@ -65,9 +92,7 @@ def serve(args: argparse.Namespace) -> int:
 
 def launch(args: argparse.Namespace, argv: list[str]) -> int:
     """Start a serving rank on each host."""
-    request = request_from(args, argv)
-    if not (request.hostfile or request.ranks):
-        raise UserError("name the hosts with --hostfile hosts.json, or a number of ranks on this machine with -n 2")
+    request = launch_request_from(args, argv)
     from mlxserve.launch.launcher import run
 
     return run(request, "serve", lambda ranks: settings_at(args, Place(world_size=ranks)))
@@ -76,28 +101,80 @@ def launch(args: argparse.Namespace, argv: list[str]) -> int:
 def check(args: argparse.Namespace, argv: list[str]) -> int:
     """Check: all ranks of a hosts file or of this machine, or as the rank that a launcher made this process."""
     request = request_from(args, argv)
+    if args.json and not (request.hostfile or request.ranks):
+        request = msgspec.structs.replace(request, ranks=1)
     if request.hostfile or request.ranks:
-        from mlxserve.launch.launcher import run
+        from mlxserve.launch.check.run import run
 
-        return run(request, "check", lambda ranks: settings_at(args, Place(world_size=ranks)))
+        return run(request, lambda ranks: settings_at(args, Place(world_size=ranks)), args.json)
     settings = settings_from(args, os.environ)
     from mlxserve import node
 
     return node.run(settings)
 
 
-def version() -> int:
-    """Print the versions that must be equal on all machines."""
-    from importlib.metadata import version as installed
+def hosts(args: argparse.Namespace) -> int:
+    """Write a hosts file."""
+    from mlxserve.launch import hosts_command
 
-    print(f"mlxserve {__version__} (mlx {installed('mlx')}, mlx-lm {installed('mlx-lm')})")
-    print(f"Python {sys.version.split()[0]} at {sys.executable}")
+    names = tuple(args.names)
+    return hosts_command.run(hosts_command.HostsRequest(names, args.backend, args.output or "", args.force))
+
+
+def service(args: argparse.Namespace) -> int:
+    """Install, remove or show a service of this machine."""
+    from mlxserve.service import command
+
+    match args.action:
+        case "install":
+            words = service_words(args.words)
+            return command.show(args.name, words) if args.print else command.install(args.name, words)
+        case "remove":
+            return command.remove(args.name)
+        case _:
+            return command.status(args.name)
+
+
+def service_words(words: list[str]) -> list[str]:
+    """The words of a `launch` or `serve`, looked at as that would, but not run. Raises UserError."""
+    words = words[1:] if words[:1] == ["--"] else words
+    if words[:1] not in (["launch"], ["serve"]):
+        raise UserError(
+            "say what the service runs: `mlxserve service install launch --hostfile hosts.json --model MODEL`, "
+            "or `… install serve --model MODEL` for this machine alone"
+        )
+    args = parser().parse_args(words)
+    ranks = 1
+    if args.command == "launch":
+        from mlxserve.launch import hostfile
+
+        request = launch_request_from(args, words[1:])
+        named = request.hostfile and hostfile.read(request.hostfile, request.backend)
+        ranks = len((named or hostfile.ranks_here(request.ranks, request.backend)).hosts)
+    settings_at(args, Place(world_size=ranks))
+    return words
+
+
+def version() -> int:
+    """Print which build this is, and the versions that must be equal on all machines."""
+    from mlxserve.versions import lines
+
+    print(*lines(), sep="\n")
     return 0
+
+
+def launch_request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequest:
+    """What `launch` is to launch. Raises UserError where no hosts are named."""
+    request = request_from(args, argv)
+    if not (request.hostfile or request.ranks):
+        raise UserError("name the hosts with --hostfile hosts.json, or a number of ranks on this machine with -n 2")
+    return request
 
 
 def request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequest:
     """What to launch: launch's own flags as values, the others as they were written."""
     own = Parser(add_help=False, allow_abbrev=False)
+    add_json_flag(own)
     add_launch_flags(own)
     return LaunchRequest(
         hostfile=args.hostfile or "",
@@ -106,6 +183,7 @@ def request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequest:
         starting_port=args.starting_port,
         connections_per_ip=args.connections_per_ip,
         program=args.program or "",
+        deploy=args.deploy,
         flags=tuple(own.parse_known_args(argv)[1]),
     )
 
@@ -124,9 +202,14 @@ def parser() -> Parser:
     launching = _command(commands, "launch", "start a serving rank on every host", LAUNCH_EXAMPLE)
     add_launch_flags(launching)
     add_flags(launching, tuple(flag for flag in FLAGS if flag is not BACKEND))
-    checking = _command(commands, "check", "form the group and show what each rank can do", CHECK_EXAMPLE)
+    checking = _command(commands, "check", "look at each host, then form the group and test it", CHECK_EXAMPLE)
     add_launch_flags(checking)
+    add_json_flag(checking)
     add_flags(checking, tuple(flag for flag in FLAGS if flag is not BACKEND), model="")
+    add_hosts_flags(_command(commands, "hosts", "write a hosts file, from names that ssh knows", HOSTS_EXAMPLE))
+    add_service_words(
+        _command(commands, "service", "keep a launch or serve command running, as a service", SERVICE_EXAMPLE)
+    )
     _command(commands, "version", "print the versions, which must be equal on all machines", "")
     return whole_line
 
@@ -152,7 +235,27 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--program", metavar="PATH", type=text,
-        help="the mlxserve to run on every host (default: the path of this one)",
+        help="the mlxserve to run on every host, ~ being the home folder there (default: the path of this one)",
+    )  # fmt: skip
+    group.add_argument(
+        "--deploy", action="store_true",
+        help="first copy this program to the hosts where that path holds another build or nothing",
+    )  # fmt: skip
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag of `check` for scripts."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document with all findings, for scripts")
+
+
+def add_hosts_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `hosts`."""
+    parser.add_argument("names", metavar="NAME", nargs="+", type=text, help="a host, by its name for ssh; rank 0 first")
+    parser.add_argument("--output", metavar="FILE", type=text, help="where to write it (default: standard output)")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE where it exists")
+    parser.add_argument(
+        "--backend", metavar="BACKEND", choices=BACKENDS[:3], default="ring",
+        help=f"how the ranks are to reach each other: {', '.join(BACKENDS[:3])} (default: ring)",
     )  # fmt: skip
 
 

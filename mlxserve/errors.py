@@ -2,6 +2,7 @@
 
 MlxserveError
 ├── UserError           a flag, a file, a model: mend it and start again (exit code 2)
+├── BrokenBuild         MLX cannot be loaded or does not compute (exit code 3)
 ├── FormationError      the group of ranks did not form in time (exit code 4)
 ├── RankLost            a rank of a formed group is gone (exit code 5; the node starts its engine anew)
 ├── CheckFailed         `mlxserve check` found something (exit code 1)
@@ -23,6 +24,12 @@ class UserError(MlxserveError):
     """Something that the user wrote or named is wrong; the message says what, where, and what to do."""
 
     exit_code = 2
+
+
+class BrokenBuild(MlxserveError):
+    """MLX cannot be loaded or does not compute; the message names the files that it looks for."""
+
+    exit_code = 3
 
 
 class FormationError(MlxserveError):

@@ -14,7 +14,7 @@ from mlxserve.config import Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
 from mlxserve.engine.messages import Ended, Event, Progress, Ready
-from mlxserve.errors import CheckFailed, FormationError, MlxserveError, UserError
+from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, UserError
 from mlxserve.front import Front
 from mlxserve.pipeline.addresses import unreachable
 
@@ -80,6 +80,8 @@ class Node:
             self._client.lost(ended.message)
             if ended.exit_code == UserError.exit_code:
                 raise UserError(ended.message)
+            if ended.exit_code == BrokenBuild.exit_code:
+                raise BrokenBuild(ended.message)
             if self._settings.task == "check":
                 raise CheckFailed(ended.message)
             if ended.exit_code == FormationError.exit_code and not self._has_formed:

@@ -153,4 +153,13 @@ def test_help_comes_without_loading_mlx() -> None:
 
 def test_version_names_what_must_be_equal(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["version"]) == 0
-    assert re.match(r"mlxserve \S+ \(mlx \S+, mlx-lm \S+\)\nPython ", capsys.readouterr().out)
+    assert re.fullmatch(
+        r"mlxserve \S+\nbuild source-[0-9a-f]{12}\nmlx \S+ \(\w+\)\nmlx-lm \S+\nPython \S+\nprogram /\S+\n",
+        capsys.readouterr().out,
+    )
+
+
+def test_version_comes_without_loading_mlx() -> None:
+    program = "import sys; from mlxserve.__main__ import run; run(['version']); print('mlx.core' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output.endswith("\nFalse\n")

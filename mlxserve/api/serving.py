@@ -38,6 +38,7 @@ class Serving:
 
     async def load_tokenizer(self, failed: Callable[[UserError], None]) -> None:
         """Wait until the engine has found the model, then load its tokenizer."""
+        await self.engine.works()  # what cannot load MLX there would end this process, too
         import_mlx_lm()
         folder = Path(await self.engine.model_folder())
         try:

@@ -14,6 +14,8 @@ import msgspec
 from mlxserve.config import Settings
 from mlxserve.engine.environment import engine_environment
 from mlxserve.engine.messages import Command, Ended, Event, Shutdown
+from mlxserve.engine.selfcheck import CRASHES, complaint
+from mlxserve.errors import BrokenBuild
 
 _LENGTH = struct.Struct("!i")
 """How multiprocessing.connection, which the engine uses, writes the length of a frame."""
@@ -34,6 +36,7 @@ class EngineChild:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._has_spoken = False
 
     @classmethod
     async def start(cls, settings: Settings) -> EngineChild:
@@ -66,6 +69,7 @@ class EngineChild:
         try:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             event: Event = _decode(await self._reader.readexactly(length))
+            self._has_spoken = True
             return event
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
@@ -95,6 +99,8 @@ class EngineChild:
         if last_word is not None:
             return last_word
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if -code in CRASHES and not self._has_spoken:
+            return Ended(BrokenBuild.exit_code, complaint(f"the engine process {how} as it loaded MLX"))
         return Ended(code or 1, f"the engine process {how}")
 
     def _write(self, frame: bytes) -> None:

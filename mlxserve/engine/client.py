@@ -71,11 +71,16 @@ class EngineClient:
         self._open: dict[int, Inbox] = {}
         self._ids = itertools.count(1)
         self._model_folder: asyncio.Future[str] | None = None
+        self._works = asyncio.Event()
 
     @property
     def open_sequences(self) -> int:
         """How many sequences wait or run."""
         return len(self._open)
+
+    async def works(self) -> None:
+        """Wait until an engine process has said something, which it does when MLX works in it."""
+        await self._works.wait()
 
     async def model_folder(self) -> str:
         """The folder with the model's config and tokenizer, as soon as the engine has found it."""
@@ -122,6 +127,7 @@ class EngineClient:
 
     def receive(self, event: messages.Event) -> None:
         """Take in one event from the engine process."""
+        self._works.set()
         match event:
             case messages.Step():
                 self._deliver(event)

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import glob
 import logging
-import os
 import sys
 from collections.abc import Mapping
 
 from mlxserve.config import Place
+from mlxserve.engine import blas
 
 logger = logging.getLogger("mlxserve.node")
 
-_OPENBLAS = ("/usr/lib/*/libopenblas.so.0", "/usr/lib64/libopenblas.so.0", "/usr/lib/libopenblas.so.0")
 _LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
 
 def engine_environment(inherited: Mapping[str, str], place: Place) -> dict[str, str]:
     """`inherited`, less what harms and with what helps.
 
-    MLX_METAL_FAST_SYNCH deadlocks and can wedge the GPU until a reboot (mlx 3142, 3830). MLX's CPU wheel for Linux
-    links the reference BLAS, many times slower than OpenBLAS, which therefore is preloaded where it is installed; ranks
-    that share a machine get one thread each.
+    MLX_METAL_FAST_SYNCH deadlocks and can wedge the GPU until a reboot (mlx 3142, 3830). Ranks that share a machine
+    get one thread each of OpenBLAS.
     """
     variables = dict(inherited)
     if variables.pop("MLX_METAL_FAST_SYNCH", None):
         logger.warning("MLX_METAL_FAST_SYNCH is set, which can hang the GPU: it is not passed on")
-    if sys.platform == "linux" and (library := _openblas()):
-        preloaded = variables.get("LD_PRELOAD", "")
-        if "openblas" not in preloaded:
-            variables["LD_PRELOAD"] = f"{library} {preloaded}".strip()
-        if _shares_machine(place):
-            variables.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.platform != "linux":
+        return variables
+    preloaded = variables.get("LD_PRELOAD", "")
+    if "openblas" not in preloaded and (library := blas.to_preload()):
+        variables["LD_PRELOAD"] = f"{library} {preloaded}".strip()
+    if _shares_machine(place):
+        variables.setdefault("OPENBLAS_NUM_THREADS", "1")
     return variables
-
-
-def _openblas() -> str | None:
-    found = [path for pattern in _OPENBLAS for path in sorted(glob.glob(pattern))]
-    return next((path for path in found if os.path.exists(path)), None)
 
 
 def _shares_machine(place: Place) -> bool:

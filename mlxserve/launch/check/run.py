@@ -46,6 +46,7 @@ class Report(msgspec.Struct, frozen=True):
 def run(request: LaunchRequest, settings_for: Callable[[int], Settings], as_json: bool) -> int:
     """Look, then form the group; returns its exit code. Raises CheckFailed where a finding is an error."""
     findings = _findings(request, settings_for)
+    request = msgspec.structs.replace(request, deploy=False)
     errors = sum(finding.level == "error" for finding in findings)
     if as_json:
         group = None if errors else _heard(request)
@@ -64,6 +65,7 @@ def _findings(request: LaunchRequest, settings_for: Callable[[int], Settings]) -
         return judge_alone(this_machine(settings_for(request.ranks)))
     hosts = hosts_file.read(request.hostfile, request.backend)
     settings = settings_for(len(hosts.hosts))
+    launcher.deploy_first(request, hosts)
     say(f"looking at {', '.join(host.ssh for host in hosts.hosts)}")
     visits = asyncio.run(_unless_signalled(visit_all(hosts, request, settings, program(request.program))))
     # A program that is named need not be the one that runs now: then its hosts are compared with each other.

@@ -1,0 +1,136 @@
+"""Hosts joined by cables (veth pairs).
+
+Nothing of them has a name outside, so that test runs do not get in each other's way, and the kernel removes
+all of a bed when its processes end, which they do with the test process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.system.host import HOME, REPOSITORY, TOOLS, Host, run_tool
+
+__all__ = ["HOME", "REPOSITORY", "Bed", "Host", "two_minis"]
+
+
+class Bed:
+    """Some hosts and the cables between them. Use it in a `with` statement."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` takes the hosts' files."""
+        self.hosts: dict[str, Host] = {}
+        self._folder = folder
+        self._cables: dict[frozenset[str], list[str]] = {}
+
+    def __enter__(self) -> Bed:
+        for reason in _missing():
+            _refuse(reason)
+        run_tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._folder / "key"))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for host in self.hosts.values():
+            host.close()
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def add(self, *names: str, python: bool = False) -> None:
+        """Start hosts: with `python` the interpreter of the tests, its packages and this repository are there."""
+        for name in names:
+            self.hosts[name] = Host(name, self._folder / name, python)
+        for name in names:
+            self.hosts[name].wait_until_up()
+        self._introduce()
+
+    def join(self, first: str, second: str, network: str, device: str = "") -> None:
+        """Lay a cable: the first two addresses of `network` are theirs; `device` is its interface on both."""
+        one, other = self.hosts[first], self.hosts[second]
+        device = device or f"eth{sum(map(len, self._cables.values()))}"
+        peer = ("peer", "name", device, "netns", str(other.pid))
+        run_tool("ip", "link", "add", device, "netns", str(one.pid), "type", "veth", *peer)
+        subnet = ipaddress.ip_network(network)
+        for host, peer_name, address in zip((one, other), (second, first), subnet.hosts(), strict=False):
+            _ip(host, "address", "add", f"{address}/{subnet.prefixlen}", "dev", device)
+            _ip(host, "link", "set", device, "up")
+            host.addresses.setdefault(peer_name, str(address))
+            with (self._folder / peer_name / "hosts").open("a") as file:
+                file.write(f"{address} {host.name}\n")
+        self._cables.setdefault(frozenset((first, second)), []).append(device)
+
+    def cut(self, first: str, second: str) -> None:
+        """Take away all cables between two hosts."""
+        self._set(first, second, "down")
+
+    def mend(self, first: str, second: str) -> None:
+        """Put them back."""
+        self._set(first, second, "up")
+
+    def write_hostfile(self, on: str, *names: str, file: str = "hosts.json", envs: Sequence[str] = ()) -> Path:
+        """Write MLX's hosts file for `names` into the home of the host `on`; returns where that is outside."""
+        hosts = []
+        for name in names:
+            host = self.hosts[name]
+            to_others = [host.addresses[other] for other in names if other in host.addresses]
+            hosts.append({"ssh": name, "ips": list(dict.fromkeys(to_others))})
+        path = self.hosts[on].home / file
+        path.write_text(json.dumps({"backend": "ring", "envs": list(envs), "hosts": hosts}))
+        return path
+
+    def _set(self, first: str, second: str, state: str) -> None:
+        for device in self._cables[frozenset((first, second))]:
+            for name in (first, second):
+                _ip(self.hosts[name], "link", "set", device, state)
+
+    def _introduce(self) -> None:
+        """Let each host log in at each: one user key for all, every host's key known."""
+        known = "".join(f"* {(self._folder / name / 'host_key.pub').read_text()}" for name in self.hosts)
+        for host in self.hosts.values():
+            folder = host.home / ".ssh"
+            (folder / "known_hosts").write_text(known)
+            shutil.copy(self._folder / "key", folder / "id_ed25519")
+            shutil.copy(self._folder / "key.pub", folder / "authorized_keys")
+
+
+@contextlib.contextmanager
+def two_minis(folder: Path, python: Collection[str] = ("client",)) -> Iterator[Bed]:
+    """mini-1 and mini-2 joined by a cable, and a client joined to mini-1 by another; those in `python` have Python."""
+    with Bed(folder) as bed:
+        for name in ("mini-1", "mini-2", "client"):
+            bed.add(name, python=name in python)
+        bed.join("mini-1", "mini-2", "192.168.5.0/30", "thunderbolt0")
+        bed.join("mini-1", "client", "192.168.6.0/30", "lan0")
+        yield bed
+
+
+def _ip(host: Host, *words: str) -> None:
+    run_tool("nsenter", "--net", "--target", str(host.pid), "ip", *words)
+
+
+def _missing() -> Iterator[str]:
+    """Why there can be no hosts on this machine."""
+    if os.geteuid() != 0:
+        yield "only root can make network namespaces"
+    for name, path in TOOLS.items():
+        if path is None:
+            yield f"{name} is not installed: run build/testbed.sh"
+    if os.geteuid() == 0:
+        try:
+            run_tool("unshare", "--mount", "--uts", "--net", "--ipc", "--pid", "--fork", "--mount-proc", "true")
+        except RuntimeError as error:
+            yield f"this machine makes no namespaces: {error}"
+
+
+def _refuse(reason: str) -> None:
+    """Skip; fail where all must be tested."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
