@@ -43,6 +43,7 @@ def pack(folder: Path, file: Path, version: str, oldest: str) -> str:
             "MACHINE": platform.machine(),
             "OLDEST": oldest,
             "UNPACKED_KIB": str(disk_kib(folder)),
+            "FILES": " ".join(names_of(folder)),
             "CACHE": "Library/Caches" if platform.system() == "Darwin" else ".cache",
         },
     )
@@ -103,6 +104,15 @@ def entries(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
         if path != folder / BUILD_ID:
             yield path
+
+
+def names_of(folder: Path) -> list[str]:
+    """All files and links, for the script to look whether they are there. Raises SystemExit where it could not."""
+    names = [path.relative_to(folder).as_posix() for path in entries(folder) if path.is_symlink() or path.is_file()]
+    for name in names:
+        if not name.isascii() or set(name) & set(" \t\n'*?["):
+            raise SystemExit(f"{folder}/{name}: the script in build/stub.sh cannot name this file")
+    return [*names, BUILD_ID]
 
 
 def disk_kib(folder: Path) -> int:

@@ -1,5 +1,6 @@
 #!/bin/sh
 digest=@DIGEST@
+{ # read to its end before anything runs: a file cut short here is a syntax error
 # mlxserve @VERSION@, build @BUILD@, for @SYSTEM@ @MACHINE@: one file that needs no Python.
 # What follows this script is the application, a compressed archive. At its first start the file unpacks it into the
 # user's cache, under the build's name; from then on it becomes the application there at once: the same process, by exec.
@@ -13,6 +14,7 @@ digest_from=@DIGEST_FROM@
 script_bytes=@SCRIPT_BYTES@
 file_bytes=@FILE_BYTES@
 unpacked_kib=@UNPACKED_KIB@
+files='@FILES@'
 
 say() {
     printf 'mlxserve: %s\n' "$*" >&3
@@ -28,13 +30,19 @@ become() {
     shift
     true 2>/dev/null >"$app/used" # when it was last started: mlxserve/bundle.py reads it
     exec 3>&-
+    PATH=$own_path
     export MLXSERVE_FILE="$file"
     exec "$app/mlxserve" "$@"
 }
 
+# Whether all of the application is there: who cleans caches may take single files.
 # What lies in the folder for temporary files is trusted only where nobody else can have put it there.
 is_ready() {
-    [ -x "$1/$build/mlxserve" ] && { [ "$1" != "$temporary" ] || is_own "$1"; }
+    [ -x "$1/$build/mlxserve" ] || return 1
+    [ "$1" != "$temporary" ] || is_own "$1" || return 1
+    for name in $files; do
+        [ -e "$1/$build/$name" ] || return 1
+    done
 }
 
 is_own() {
@@ -42,7 +50,6 @@ is_own() {
 }
 
 first_start() {
-    PATH=${PATH:+$PATH:}/usr/bin:/bin:/usr/sbin:/sbin
     fits_here
     is_undamaged
     unpack_into "$cache" && return
@@ -53,6 +60,9 @@ first_start() {
 
 fits_here() {
     kernel=$(uname -s) processor=$(uname -m)
+    if [ "$kernel" = Darwin ] && [ "$(sysctl -n hw.optional.arm64 2>/dev/null)" = 1 ]; then
+        processor=arm64 # this shell may run translated
+    fi
     [ "$kernel $processor" = "$system $machine" ] ||
         fail "this file is for $system $machine, but this machine is $kernel $processor: take the file made for it"
     case $system in
@@ -103,7 +113,7 @@ unpack_into() {
     say "first start: unpacking into $place/$build"
     mkdir "$scratch/$build" || fail "cannot write to $place"
     complaint=$(tail -c +$((script_bytes + 1)) "$file" | tar -xzof - -C "$scratch/$build" 2>&1) ||
-        fail "cannot unpack into $place (is its disk full?): $(printf '%s' "$complaint" | head -n 1)"
+        fail "cannot unpack into $place (is its disk full?): $(printf '%s' "${complaint:-tar was stopped}" | head -n 1)"
     if [ ! -x "$scratch/$build/mlxserve" ]; then # programs may not be run from there
         rm -rf "$scratch"
         return 1
@@ -122,6 +132,15 @@ has_room() {
 $((unpacked_kib / 1024 + 1)) MiB and $((free / 1024)) are free; free some, or name a folder elsewhere in XDG_CACHE_HOME"
 }
 
+# Whether programs can be put there and run.
+is_usable() {
+    [ -n "$1" ] && mkdir -p "$1" && probe=$(mktemp "$1/.probe-XXXXXX") || return 1
+    chmod 700 "$probe" && [ -x "$probe" ]
+    usable=$?
+    rm -f "$probe"
+    return "$usable"
+} 2>/dev/null
+
 main() {
     case $0 in
     /*) file=$0 ;;
@@ -132,11 +151,21 @@ main() {
     *) cache=${HOME:+$HOME/@CACHE@/mlxserve/builds} ;;
     esac
     temporary=
-    exec 3>&2
+    command exec 3>&2 || exec 3>/dev/null # stderr may be closed
+    own_path=${PATH-}
     if is_ready "$cache"; then become "$cache" "$@"; fi
-    temporary=${TMPDIR:-/tmp}/mlxserve-$(id -u)
-    if is_ready "$temporary"; then become "$temporary" "$@"; fi
-    (first_start) || exit
+    PATH=${PATH:+$PATH:}/usr/bin:/bin:/usr/sbin:/sbin
+    user=$(id -u)
+    if [ "$user" = 0 ] && [ -n "$cache" ] && [ -n "${HOME:-}" ] && [ ! -O "$HOME" ]; then
+        cache=~root/@CACHE@/mlxserve/builds # sudo may leave HOME as it is: nothing of root's is put there
+        if is_ready "$cache"; then become "$cache" "$@"; fi
+    fi
+    temporary=${TMPDIR:-/tmp}/mlxserve-$user
+    if is_ready "$temporary"; then
+        if is_usable "$cache"; then (first_start) 3>/dev/null; fi
+    else
+        (first_start) || exit
+    fi
     if is_ready "$cache"; then become "$cache" "$@"; fi
     if is_ready "$temporary"; then become "$temporary" "$@"; fi
     fail "cannot run what was unpacked: try again"
@@ -144,3 +173,4 @@ main() {
 
 main "$@"
 exit
+}

@@ -25,12 +25,18 @@ def is_frozen() -> bool:
     return bool(getattr(sys, "frozen", False))
 
 
-def binary() -> Path | None:
-    """The one file that this application came from, to be run or copied elsewhere; None in a source tree."""
-    if not is_frozen():
-        return None
+def packed_file() -> Path | None:
+    """The one file that this application unpacked itself from; None in a source tree, or where the file is gone."""
     named = os.environ.get(FILE, "")
-    return Path(named if os.path.isfile(named) else sys.executable)
+    return Path(named) if is_frozen() and os.path.isfile(named) else None
+
+
+def binary() -> Path | None:
+    """What starts this application again on this machine: its one file, or the program in its folder if that is gone.
+
+    None in a source tree.
+    """
+    return (packed_file() or Path(sys.executable)) if is_frozen() else None
 
 
 def restore_environment(variables: MutableMapping[str, str]) -> None:

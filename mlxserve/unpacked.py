@@ -32,7 +32,10 @@ def remove_outdated(folder: Path) -> None:
     """Remove what older builds than the unpacked `folder` left beside it and no process uses."""
     if not _BUILD.fullmatch(folder.name):
         return
-    for name in os.listdir(folder.parent):
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(folder.parent)
+    for name in names:
         other = folder.with_name(name)
         with suppress(OSError):  # another user's, or gone meanwhile
             if _is_abandoned(other):
@@ -60,9 +63,9 @@ def _is_alive(pid: int) -> bool:
 def _remove_unused(folder: Path) -> None:
     used = os.open(folder / _USED, os.O_RDONLY)
     try:
+        fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if time.time() - os.fstat(used).st_mtime < _STARTING_SECONDS:
             return
-        fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
         aside = folder.with_name(f".removing-{platform.node()}-{os.getpid()}-{folder.name}")
         folder.rename(aside)  # from one moment to the next: nobody sees half a build
         shutil.rmtree(aside)

@@ -11,6 +11,7 @@ import sys
 
 import msgspec
 
+from mlxserve.bundle import build_id, is_frozen, packed_file
 from mlxserve.config import Settings
 from mlxserve.engine.environment import engine_environment
 from mlxserve.engine.messages import Command, Ended, Event, Shutdown
@@ -20,6 +21,8 @@ from mlxserve.errors import BrokenBuild
 _LENGTH = struct.Struct("!i")
 """How multiprocessing.connection, which the engine uses, writes the length of a frame."""
 _READ_LIMIT = 1 << 26
+_BOOTLOADER_FAILED = 255
+"""The exit code of the frozen application where a part of it is missing."""
 _LINGER_SECONDS = 3.0
 """Between an engine's last word and its end."""
 
@@ -48,6 +51,7 @@ class EngineChild:
                     *own_command(),
                     "engine",
                     str(theirs.fileno()),
+                    build_id(),
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     env=engine_environment(os.environ, settings.place),
@@ -99,7 +103,7 @@ class EngineChild:
         if last_word is not None:
             return last_word
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        if -code in CRASHES and not self._has_spoken:
+        if (-code in CRASHES or code == _BOOTLOADER_FAILED) and not self._has_spoken:
             return Ended(BrokenBuild.exit_code, complaint(f"the engine process {how} as it loaded MLX"))
         return Ended(code or 1, f"the engine process {how}")
 
@@ -109,7 +113,8 @@ class EngineChild:
 
 
 def own_command() -> list[str]:
-    """The command line that starts this program again."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable]
-    return [sys.executable, "-m", "mlxserve"]
+    """The command line that starts this program again; by its one file where its unpacked folder is gone."""
+    if not is_frozen():
+        return [sys.executable, "-m", "mlxserve"]
+    file = None if os.path.exists(sys.executable) else packed_file()
+    return [str(file or sys.executable)]

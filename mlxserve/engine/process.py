@@ -12,11 +12,12 @@ import sys
 import time
 from typing import NoReturn
 
+from mlxserve.bundle import build_id
 from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.messages import Checked, Progress
 from mlxserve.engine.selfcheck import check_device
-from mlxserve.errors import MlxserveError, RankLost
+from mlxserve.errors import BrokenBuild, MlxserveError, RankLost
 
 logger = logging.getLogger("mlxserve.engine")
 
@@ -30,7 +31,7 @@ _CACHE_LIMIT_BYTES = 1 << 30
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Run as the child of a node, which passes the number of the pipe's file descriptor."""
+    """Run as the child of a node, which passes the number of the pipe's file descriptor, and its build."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the node decides when the engine ends
     channel = EngineChannel(int(arguments[0]))
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("mlxserve").setLevel(settings.log_level.upper())
     try:
+        check_build(arguments[1])
         check_device()
         channel.send(Checked())
         _run(settings, channel)
@@ -50,6 +52,12 @@ def main(arguments: list[str]) -> NoReturn:
             channel.end(RankLost.exit_code, f"a rank is lost: {error}")
         logger.exception("the engine of rank %d failed", settings.place.rank)
         channel.end(1, f"the engine failed: {type(error).__name__}: {error}")
+
+
+def check_build(expected: str) -> None:
+    """Raise BrokenBuild where the node, which was started earlier, is another build than this."""
+    if build_id() != expected:
+        raise BrokenBuild(f"mlxserve was replaced while it ran (build {expected} by {build_id()}): start it again.")
 
 
 def _run(settings: Settings, channel: EngineChannel) -> NoReturn:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlxserve.bundle import binary
+from mlxserve.bundle import is_frozen, packed_file
 from mlxserve.errors import UserError
 from mlxserve.launch.command import is_here, quoted
 from mlxserve.launch.hostfile import Host
@@ -67,12 +67,13 @@ class File(msgspec.Struct, frozen=True):
 
 
 def this_binary() -> Path:
-    """The file to copy: the one this program came from. Raises UserError in a source tree."""
-    if file := binary():
+    """The file to copy: the one this program came from. Raises UserError where it did not come from one."""
+    if file := packed_file():
         return file
+    where = "from its unpacked folder" if is_frozen() else "from Python: make the file with `make binary`"
     raise UserError(
-        "--deploy copies the one-file program, but this runs from Python: make it with `make binary`, "
-        "and start it by `dist/mlxserve launch --deploy …`"
+        f"--deploy copies the one-file program, but this runs {where}; start that file, as in "
+        "`dist/mlxserve launch --deploy …`"
     )
 
 

@@ -16,6 +16,7 @@ PACK = Path(__file__).parents[2] / "build" / "pack.py"
 PROGRAM = """\
 #!/bin/sh
 echo "$$|$0|$MLXSERVE_FILE|$#|$2"
+PATH=/usr/bin:/bin
 case $1 in exit) exit 7 ;; wait) trap 'echo ended; exit 0' TERM; echo waiting; while :; do sleep 0.05; done ;; esac
 """
 SHELLS = [shell for shell in ("sh", "bash", "dash", "zsh") if shutil.which(shell)]
@@ -167,6 +168,13 @@ def test_a_cache_that_cannot_be_written_gives_way_to_a_temporary_folder(machine:
     assert machine.temporary.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_cache_is_used_again_as_soon_as_it_can_be(machine: Machine) -> None:
+    (machine.folder / "home" / ".cache").write_text("in the way")
+    machine.run()
+    (machine.folder / "home" / ".cache").unlink()
+    assert machine.run().stdout.split("|")[1] == str(machine.app)
+
+
 def test_a_user_without_a_home_folder_is_served_from_the_temporary_folder(machine: Machine) -> None:
     del machine.environment["HOME"]
     assert machine.run().stdout.split("|")[1] == str(machine.temporary / machine.build / "mlxserve")
@@ -177,6 +185,18 @@ def test_the_cache_is_where_xdg_cache_home_says(machine: Machine) -> None:
     assert machine.run().stdout.split("|")[1] == str(
         machine.folder / "elsewhere" / "mlxserve" / "builds" / machine.build / "mlxserve"
     )
+
+
+@as_root
+def test_root_puts_nothing_into_the_home_of_a_user_whose_environment_it_has(machine: Machine) -> None:
+    home = machine.folder / "home"
+    os.chown(home, 12345, 12345)
+    own = Path("~root").expanduser() / ".cache" / "mlxserve" / "builds" / machine.build
+    try:
+        assert machine.run().stdout.split("|")[1] == str(own / "mlxserve")
+        assert list(home.iterdir()) == []
+    finally:
+        shutil.rmtree(own)
 
 
 @as_root
@@ -223,6 +243,26 @@ def test_a_disk_that_fills_up_while_unpacking_ends_the_start_with_tars_complaint
         subprocess.run(["umount", home], check=True)
 
 
+def test_a_file_that_is_cut_within_its_script_does_nothing_and_fails(machine: Machine) -> None:
+    content = machine.file.read_bytes()
+    script = content.index(b"\x1f\x8b")
+    for end in range(200, script - 1, 97):
+        machine.file.write_bytes(content[:end])
+        start = machine.run()
+        assert start.returncode != 0, end
+        assert start.stdout == ""
+    assert not machine.builds.exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_it_starts_without_a_search_path_and_with_closed_streams(machine: Machine, shell: str) -> None:
+    machine.environment["PATH"] = ""
+    assert machine.run(shell=shutil.which(shell)).returncode == 0
+    command = f"{shutil.which(shell)} {machine.file} one 2>&- <&-"
+    start = subprocess.run(["/bin/sh", "-c", command], env=machine.environment, stdout=subprocess.PIPE, text=True)
+    assert start.stdout.split("|")[1] == str(machine.app)
+
+
 @pytest.mark.parametrize("place", ["payload", "script", "end"])
 def test_a_damaged_file_is_not_unpacked(machine: Machine, place: str) -> None:
     content = bytearray(machine.file.read_bytes())
@@ -239,9 +279,10 @@ def test_a_damaged_file_is_not_unpacked(machine: Machine, place: str) -> None:
     assert not machine.builds.exists()
 
 
-def test_an_unpacked_folder_without_its_program_is_unpacked_again(machine: Machine) -> None:
+@pytest.mark.parametrize("name", ["mlxserve", "_internal/library", "_internal/link", "build-id"])
+def test_an_unpacked_folder_from_which_a_file_was_taken_is_unpacked_again(machine: Machine, name: str) -> None:
     machine.run()
-    machine.app.unlink()
+    (machine.app.parent / name).unlink()
     start = machine.run()
     assert start.stdout.split("|")[1] == str(machine.app)
     assert os.listdir(machine.builds) == [machine.build]

@@ -28,4 +28,4 @@ def test_without_requests_hardly_any_cpu_is_used(shared: Shared, ranks: int) -> 
     ask_streamed(server)
     print(f"{ranks} ranks: {used:.2%} of a core; warm answer {warm:.2f} s, answer after idling below")
     assert used < MOST
-    assert time.perf_counter() - start < 2 * warm + 0.5
+    assert time.perf_counter() - start < 4 * warm + 2, "no group has to form anew"
