@@ -8,7 +8,6 @@ from typing import NoReturn
 
 import msgspec
 
-from mlxserve import __version__
 from mlxserve.config import Place
 from mlxserve.errors import UserError
 from mlxserve.flags import BACKEND, FLAGS, add_flags, settings_at, settings_from, text, whole
@@ -66,6 +65,15 @@ def main(argv: list[str]) -> int:
         from mlxserve.launch.check import probe
 
         probe.main()
+    if argv[:1] == ["check"] and "--json" in argv:
+        from mlxserve.launch.check import report
+
+        with report.of_errors():
+            return _run(argv)
+    return _run(["version"] if argv == ["--version"] else argv)
+
+
+def _run(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     match args.command:
         case "serve":
@@ -196,7 +204,7 @@ def parser() -> Parser:
         epilog="Each command has its own --help.",
         allow_abbrev=False,
     )
-    whole_line.add_argument("--version", action="version", version=f"mlxserve {__version__}")
+    whole_line.add_argument("--version", action="store_true", help="the same as the command version")
     commands = whole_line.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_flags(_command(commands, "serve", "serve on this machine, alone or as a rank of a launcher", SERVE_EXAMPLE))
     launching = _command(commands, "launch", "start a serving rank on every host", LAUNCH_EXAMPLE)

@@ -151,8 +151,9 @@ def test_help_comes_without_loading_mlx() -> None:
     assert "engine" not in output
 
 
-def test_version_names_what_must_be_equal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["version"]) == 0
+@pytest.mark.parametrize("word", ["version", "--version"])
+def test_version_names_what_must_be_equal(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    assert run([word]) == 0
     assert re.fullmatch(
         r"mlxserve \S+\nbuild source-[0-9a-f]{12}\nmlx \S+ \(\w+\)\nmlx-lm \S+\nPython \S+\nprogram /\S+\n",
         capsys.readouterr().out,

@@ -15,6 +15,8 @@ from mlxserve.errors import UserError
 from mlxserve.launch.hostfile import Host, is_loopback
 
 SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=15")
+UNREACHED = 255
+"""ssh's own exit code."""
 
 
 def program(named: str = "") -> list[str]:
@@ -24,13 +26,21 @@ def program(named: str = "") -> list[str]:
     """
     if named:
         is_path = "/" in named or os.path.exists(named)
-        return [os.path.abspath(named) if is_path and not named.startswith("~") else named]
+        return [os.path.normpath(os.path.join(folder(), named)) if is_path and not named.startswith("~") else named]
     if file := binary():
         return [os.path.abspath(file)]
     script = shutil.which(sys.argv[0])
     if script and os.path.basename(script) == "mlxserve":
         return [os.path.abspath(script)]
     return [sys.executable, "-m", "mlxserve"]
+
+
+def folder() -> str:
+    """The folder that this was started in. Raises UserError where it is gone."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise UserError(f"the folder that this runs in cannot be used ({error.strerror}): change to another") from error
 
 
 def anywhere(path: str) -> str:
@@ -57,12 +67,19 @@ def starting(host: Host, script: str) -> list[str]:
 def is_here(host: Host) -> bool:
     """Whether `host` is this machine, so that it needs no ssh."""
     user, at, name = host.ssh.rpartition("@")
-    if at and user != getpass.getuser():
+    if at and user != _user():
         return False
     names = {socket.gethostname().lower(), socket.gethostname().partition(".")[0].lower()}
     if is_loopback(name) or name.lower() in names or name.lower().removesuffix(".local") in names:
         return True
     return any(is_own_address(ip) for ip in (name, *host.ips) if not is_loopback(ip))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an id that has no name
+        return ""
 
 
 def mpirun(hosts: tuple[Host, ...], environment: dict[str, str], command: list[str]) -> list[str]:

@@ -22,11 +22,12 @@ from mlxserve.launch.command import is_here, quoted
 from mlxserve.launch.hostfile import Host
 from mlxserve.launch.progress import Progress
 from mlxserve.launch.remote import TIMED_OUT, Answer, run_on, unreached
+from mlxserve.launch.signals import run_unless_signalled
 
 PIECE = 1 << 18
 SLOWEST = 250_000
 """Bytes a second under which a copy is given up."""
-NO_DIGEST, NOT_A_FILE, CUT_SHORT = 81, 82, 83
+NO_DIGEST, NOT_A_FILE, CUT_SHORT, NOT_RUN = 81, 82, 83, 84
 
 DIGEST = f"""\
 export LC_ALL=C
@@ -38,7 +39,13 @@ ASK = f"""\
 {DIGEST}
 if [ -e "$target" ] && [ ! -f "$target" ]; then exit {NOT_A_FILE}; fi
 uname -sm
-if [ -x "$target" ]; then digest < "$target"; else echo none; fi"""
+found=none
+if [ -r "$target" ]; then found=$(digest < "$target"); fi
+if [ "$found" = "$wanted" ] && [ ! -x "$target" ]; then
+    chmod 755 "$target" || found=none
+    [ $found = none ] || [ -x "$target" ] || exit {NOT_RUN}
+fi
+echo $found"""
 
 COPY = f"""\
 {DIGEST}
@@ -47,6 +54,8 @@ mkdir -p -- "$(dirname -- "$target")" || exit
 new=$(mktemp "$target.new-XXXXXX") || exit
 trap 'rm -f -- "$new"' EXIT
 trap 'exit 1' HUP INT TERM
+printf '#!/bin/sh\\n' > "$new" && chmod 700 "$new" || exit
+"$new" || exit {NOT_RUN}
 cat > "$new" || exit
 [ "$(digest < "$new")" = "$wanted" ] || exit {CUT_SHORT}
 chmod 755 "$new" && mv -f -- "$new" "$target\""""
@@ -82,7 +91,7 @@ def deploy(hosts: tuple[Host, ...], target: str, source: Path) -> None:
     if "/" not in target:
         raise UserError(f"--deploy needs a path for --program, such as ~/{target}, not a name alone")
     try:
-        asyncio.run(_to_all(_apart(hosts, target, source), _file(source, target)))
+        run_unless_signalled(_to_all(_apart(hosts, target, source), _file(source, target)))
     except OSError as error:
         raise UserError(f"--deploy cannot read {source}: {error.strerror}") from error
 
@@ -157,6 +166,11 @@ def _failure(host: Host, file: File, answer: Answer) -> str:
         return f"{host.ssh}: {file.target} is no file there: name the file's own path with --program"
     if answer.code == CUT_SHORT:
         return f"{host.ssh}: what arrived is not what was sent: start again (nothing was changed there)"
+    if answer.code == NOT_RUN:
+        return (
+            f"{host.ssh}: no program can be run from the folder of {file.target} there, as if it were mounted noexec: "
+            "name a path elsewhere with --program"
+        )
     return f"{host.ssh}: cannot write {file.target}: {_cause(answer.complaint)}"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
 from collections.abc import Sequence
 from subprocess import DEVNULL, PIPE
 
@@ -59,13 +61,29 @@ async def _located(name: str) -> Host:
         raise UserError("ssh is not installed on this machine") from error
     output, _ = await process.communicate()
     settings = dict(line.split(" ", 1) for line in output.decode(errors="replace").splitlines() if " " in line)
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            settings.get("hostname", name.rpartition("@")[2]), None, family=socket.AF_INET, type=socket.SOCK_STREAM
-        )
-    except (OSError, UnicodeError):
-        found = []
-    return Host(name, tuple(str(address[0]) for *_, address in found))
+    return Host(name, await _addresses(settings.get("hostname", name.rpartition("@")[2])))
+
+
+async def _addresses(name: str) -> tuple[str, ...]:
+    """Asked for in a thread that nobody waits for where the command is ended: asyncio's own threads are waited for."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(name, None, family=socket.AF_INET, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            found = []
+        addresses = tuple(str(address[0]) for *_, address in found)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, addresses)
+
+    def settle(addresses: tuple[str, ...]) -> None:
+        if not answer.cancelled():
+            answer.set_result(addresses)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return await answer
 
 
 async def _answers(hosts: Sequence[Host], script: str) -> list[Answer]:

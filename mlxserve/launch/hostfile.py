@@ -55,6 +55,8 @@ def read(path: str, backend: str = "") -> Hostfile:
 def _parsed(path: str) -> MlxHostfile:
     try:
         return MlxHostfile.from_file(path)
+    except OSError as error:
+        raise UserError(f"hosts file {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         match error.__cause__:
             case KeyError() as missing:

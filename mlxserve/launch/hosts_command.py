@@ -10,11 +10,10 @@ to use but one connection of several.
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 from mlx._distributed_utils.common import Host as MlxHost
@@ -36,6 +35,7 @@ from mlxserve.launch.ring import (
     silent,
     without,
 )
+from mlxserve.launch.signals import run_unless_signalled
 from mlxserve.launch.thunderbolt import Cabling
 from mlxserve.place import CONTROL
 
@@ -54,7 +54,7 @@ class HostsRequest(msgspec.Struct, frozen=True):
 def run(request: HostsRequest) -> int:
     """Find the links, tell of them on stderr, and write the file; returns the exit code. Raises UserError."""
     _check(request)
-    content = _text(asyncio.run(_found(request)))
+    content = _text(run_unless_signalled(_found(request)))
     if not request.output:
         print(content, end="")
         return 0
@@ -73,7 +73,7 @@ def _check(request: HostsRequest) -> None:
     for name, count in Counter(request.names).items():
         if count > 1:
             raise UserError(f"{name} is named {count} times, but each machine runs one rank")
-    if request.output and not request.force and Path(request.output).exists():
+    if request.output and not request.force and os.path.exists(request.output):
         raise UserError(f"{request.output} exists: name another file, or overwrite it with --force")
 
 

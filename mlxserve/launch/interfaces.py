@@ -16,6 +16,7 @@ import msgspec
 SCRIPT = """\
 PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL=C
+echo
 case $(uname -s) in
 Darwin)
     echo "== ifconfig"; ifconfig

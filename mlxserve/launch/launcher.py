@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import msgspec
 
 from mlxserve.launch import hostfile as hosts_file
-from mlxserve.launch.command import anywhere, mpirun, program, starting
+from mlxserve.launch.command import anywhere, folder, mpirun, program, starting
 from mlxserve.launch.deploy import deploy, this_binary
 from mlxserve.launch.hostfile import Host, Hostfile
 from mlxserve.launch.output import say
@@ -59,13 +59,13 @@ def _hosts(request: LaunchRequest) -> Hostfile:
 
 
 def _starts(hosts: Hostfile, request: LaunchRequest, command: list[str]) -> list[Start]:
-    folder = os.getcwd()
+    here = folder()
     if hosts.backend == "mpi":
         together = mpirun(hosts.hosts, environment_of(hosts), command)
         rank = Rank("mpirun", Host(hosts_file.THIS_MACHINE))
-        return [Start(rank.label, starting(rank.host, script_of(rank, together, folder)))]
+        return [Start(rank.label, starting(rank.host, script_of(rank, together, here)))]
     return [
-        Start(rank.label, starting(rank.host, script_of(rank, command, folder)), anywhere(command[0]))
+        Start(rank.label, starting(rank.host, script_of(rank, command, here)), anywhere(command[0]))
         for rank in ranks_of(hosts, request)
     ]
 

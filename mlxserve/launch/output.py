@@ -7,6 +7,8 @@ import os
 import sys
 from typing import BinaryIO
 
+from mlxserve import streams
+
 COLOURS = (36, 33, 35, 32, 34, 31)
 LONGEST = 65536
 """Bytes after which a line without an end is written all the same."""
@@ -36,11 +38,21 @@ class Lines:
 
     def _write(self, lines: list[bytes]) -> None:
         drawn = (line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)
-        with contextlib.suppress(BrokenPipeError):
+        try:
             self._target.write(b"".join(self._prefix + line + b"\n" for line in drawn))
             self._target.flush()
+        except BrokenPipeError:
+            streams.drop(self._target)  # nobody reads it any more, but the rank goes on
+        except OSError:
+            pass  # a full disk may have room for later lines
 
 
 def say(sentence: str) -> None:
     """Write a line of the launcher's own."""
-    print(f"mlxserve: {sentence}", file=sys.stderr, flush=True)
+    draw(f"mlxserve: {sentence}\n")
+
+
+def draw(text: str) -> None:
+    """Write to stderr; the launcher goes on where that cannot be written."""
+    with contextlib.suppress(OSError):
+        print(end=text, file=sys.stderr, flush=True)

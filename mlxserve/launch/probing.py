@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ Pair = tuple[str, str]
 TRY = """\
 PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL=C
+echo
 case $(uname -s) in
 Darwin) once=(ping -n -c 1 -t 2) from=-S ;;
 *) once=(ping -n -c 1 -w 2) from=-I ;;
@@ -27,9 +29,9 @@ connects() {
 try() {
     if answer=$("${once[@]}" ${2:+$from} ${2:+"$2"} "$3" 2> /dev/null); then
         answer=${answer#*time=}
-        echo "$1 ${answer%%[ m]*}"
+        echo "answered $1 ${answer%%[ m]*}"
     else
-        case $(connects "$3" 2>&1) in *connected* | *refused*) echo "$1 -" ;; esac
+        case $(connects "$3" 2>&1) in *connected* | *refused*) echo "answered $1 -" ;; esac
     fi
 }
 """
@@ -40,9 +42,5 @@ async def answering(host: Host, pairs: Sequence[Pair]) -> dict[Pair, float | Non
     """Those of `pairs` that answer `host`, with the milliseconds that a ping took (None: no ping, a connection)."""
     tries = [f"try {number} {shlex.quote(near)} {shlex.quote(far)} &" for number, (near, far) in enumerate(pairs)]
     answer = await run_on(host, "\n".join([TRY, *tries, "wait"]))
-    return dict(_result(line, pairs) for line in answer.output.splitlines())
-
-
-def _result(line: str, pairs: Sequence[Pair]) -> tuple[Pair, float | None]:
-    number, milliseconds = line.split()
-    return pairs[int(number)], None if milliseconds == "-" else float(milliseconds)
+    told = re.findall(r"^answered (\d+) (-|[\d.]+)$", answer.output, re.MULTILINE)
+    return {pairs[int(number)]: None if took == "-" else float(took) for number, took in told}

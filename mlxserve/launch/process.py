@@ -11,6 +11,7 @@ import sys
 import msgspec
 
 from mlxserve.errors import UserError
+from mlxserve.launch.command import UNREACHED
 from mlxserve.launch.output import Lines
 from mlxserve.launch.script import MISSING, UNFIT
 
@@ -81,7 +82,7 @@ class Process(asyncio.SubprocessProtocol):
 
     def described(self, code: int) -> str:
         """A sentence on how the rank ended."""
-        if self.over_ssh and code == 255:
+        if self.over_ssh and code == UNREACHED:
             return f"{self.label} was not reached or was lost: does `ssh {self.label} true` work without a password?"
         if code in (MISSING, UNFIT):
             return f"{self.label} {self._not_run(code)}"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
 from mlxserve.launch.output import say
 from mlxserve.launch.process import Process, Start
 from mlxserve.launch.script import PATIENCE
+from mlxserve.launch.signals import SIGNALS
 
 SETTLE = 1.0
 """Seconds that the other ranks have to end by themselves when one has ended."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Processes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from mlxserve.launch.output import say
+from mlxserve.launch.output import draw, say
 
 CLEAR = "\r\033[K"
 
@@ -34,9 +34,9 @@ class Progress:
         """Forget `host`, and take the redrawn line away until something else moves."""
         self._shares.pop(host, None)
         if self._drawn:
-            print(end=CLEAR, file=sys.stderr, flush=True)
+            draw(CLEAR)
 
     def _draw(self) -> None:
         if self._drawn and self._shares:
             shares = "  ".join(f"{host} {share} %" for host, share in self._shares.items())
-            print(end=f"{CLEAR}mlxserve: copying to {shares}", file=sys.stderr, flush=True)
+            draw(f"{CLEAR}mlxserve: copying to {shares}")

@@ -12,11 +12,10 @@ from subprocess import PIPE
 import msgspec
 
 from mlxserve.errors import UserError
-from mlxserve.launch.command import is_here, starting
+from mlxserve.launch.command import UNREACHED, is_here, starting
 from mlxserve.launch.hostfile import Host
+from mlxserve.launch.script import OWN_CODE
 
-UNREACHED = 255
-"""ssh's own exit code."""
 TIMED_OUT = 124
 
 
@@ -33,7 +32,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 async def run_on(host: Host, script: str, stdin: bytes | AsyncIterable[bytes] = b"", timeout: float = 30.0) -> Answer:
     """Run `script` with bash on `host`, `stdin` on its standard input, for at most `timeout` seconds."""
-    command = starting(host, script)
+    command = starting(host, f"(\n{script}\n)\n{OWN_CODE}; exit $code")
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import shlex
 
-from mlxserve.launch.command import quoted
+from mlxserve.errors import BrokenBuild
+from mlxserve.launch.command import UNREACHED, quoted
 from mlxserve.launch.ranks import HARMFUL, Rank
 from mlxserve.place import CONTROL
 
@@ -45,6 +46,9 @@ MISSING = 127
 UNFIT = 126
 """The same where it is there, but cannot be run."""
 
+OWN_CODE = f"code=$?; [ $code != {UNREACHED} ] || code={BrokenBuild.exit_code}"
+"""A program may end with ssh's own exit code: PyInstaller's bootloader does where its files are damaged."""
+
 RUN = f"""\
 if ! command -v -- "${{command[0]}}" > /dev/null; then
     rm -rf "$scratch"
@@ -52,7 +56,7 @@ if ! command -v -- "${{command[0]}}" > /dev/null; then
     exit {MISSING}
 fi
 "${{command[@]}}" < <(guard) 3<&-
-code=$?
+{OWN_CODE}
 trap '' HUP INT TERM PIPE
 rm -rf "$scratch"
 exit $code"""

@@ -16,6 +16,7 @@ from mlxserve.launch.interfaces import sections
 
 SCRIPT = """\
 PATH=$PATH:/usr/sbin:/sbin
+echo
 if [ "$(uname -s)" = Darwin ]; then
     echo "== thunderbolt"; system_profiler SPThunderboltDataType -json
     echo "== ports"; networksetup -listallhardwareports

@@ -28,7 +28,7 @@ def supervisor() -> Launchd | Systemd:
 def installer(name: str) -> Launchd | Systemd:
     """Who runs the service of that name: with systemd either this user's manager or, if it has it, the system's."""
     own = supervisor()
-    if isinstance(own, Systemd) and not own.file(name).exists() and Systemd(is_system=True).file(name).exists():
+    if isinstance(own, Systemd) and not _exists(own, name) and _exists(Systemd(is_system=True), name):
         return Systemd(is_system=True)
     return own
 
@@ -59,7 +59,7 @@ def remove(name: str) -> int:
     name = service_name(name)
     runner = installer(name)
     file = runner.file(name)
-    if not file.exists():
+    if not _exists(runner, name):
         print(f"{name}: not installed ({file} does not exist)")
         return 0
     runner.require()
@@ -74,13 +74,18 @@ def status(name: str) -> int:
     """Print what it is doing."""
     name = service_name(name)
     runner = installer(name)
-    if not runner.file(name).exists():
+    if not _exists(runner, name):
         print(f"{name}: not installed")
         return NOT_RUNNING
     found = runner.status(name)
     print(f"{name}: {found.sentence}")
     _tell(runner, name)
     return 0 if found.is_running else NOT_RUNNING
+
+
+def _exists(runner: Launchd | Systemd, name: str) -> bool:
+    """Whether its file is there; not where this user may not look."""
+    return os.path.exists(runner.file(name))
 
 
 def _tell(runner: Launchd | Systemd, name: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mlxserve.errors import UserError
-from mlxserve.launch.command import program
+from mlxserve.launch.command import folder, program
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/opt/homebrew/bin"
 KEPT = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "XDG_CACHE_HOME")
@@ -45,7 +45,7 @@ def job_for(name: str, words: list[str], environ: Mapping[str, str] = os.environ
     job = Job(
         name=service_name(name),
         command=(*this_program(), *words),
-        folder=os.getcwd(),
+        folder=folder(),
         user=account.pw_name,
         uid=account.pw_uid,
         gid=account.pw_gid,
@@ -74,10 +74,14 @@ def with_sudo() -> str:
 
 
 def _account(environ: Mapping[str, str]) -> pwd.struct_passwd:
-    """Whose service it is: with sudo, that of who called it."""
-    if os.geteuid() == 0 and environ.get("SUDO_USER"):
-        return pwd.getpwnam(environ["SUDO_USER"])
-    return pwd.getpwuid(os.geteuid())
+    """Whose service it is: with sudo, that of who called it. Raises UserError where this machine has no such user."""
+    caller = environ.get("SUDO_USER") if os.geteuid() == 0 else ""
+    try:
+        return pwd.getpwnam(caller) if caller else pwd.getpwuid(os.geteuid())
+    except KeyError as error:
+        raise UserError(
+            f"a service needs a user that has an account, but {caller or os.geteuid()} has none on this machine"
+        ) from error
 
 
 def _check(job: Job) -> None:

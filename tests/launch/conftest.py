@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -51,6 +52,9 @@ os._exit(far.wait())
 """
 """An ssh that passes on what both sides write, as the real one does: killed, it closes the far side's input."""
 
+WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+"""Words before a command by which root, too, is bound to what folders allow."""
+
 StandIn = Callable[[str, str], None]
 Program = Callable[[str], str]
 Launch = Callable[..., subprocess.Popen[str]]
@@ -94,6 +98,17 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def shut(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody may look into who runs WITHOUT_RIGHTS."""
+    folder = tmp_path / "shut"
+    folder.mkdir(0)
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("root may look into all folders")
+    yield folder
+    folder.chmod(0o700)
 
 
 @pytest.fixture

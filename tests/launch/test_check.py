@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from mlxserve.config import Settings
 from mlxserve.launch.check.conversation import Conversation
@@ -17,7 +20,7 @@ from mlxserve.launch.check.round import questions_for, targets_of
 from mlxserve.launch.check.visit import Trouble, Visit
 from mlxserve.launch.hostfile import Host, Hostfile, ranks_here
 from mlxserve.launch.request import LaunchRequest
-from tests.launch.conftest import Program
+from tests.launch.conftest import WITHOUT_RIGHTS, Program
 
 HERE = Host("127.0.0.1", ("127.0.0.1",))
 
@@ -28,11 +31,11 @@ def check(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def looked(program: str, seconds: float = 5.0) -> Facts | Trouble:
-    """What comes of looking at this machine with another program."""
+def looked(program: str, seconds: float = 5.0, host: Host = HERE) -> Facts | Trouble:
+    """What comes of looking at this machine, or another, with another program."""
 
     async def look() -> Facts | Trouble:
-        conversation = Conversation(HERE, [program], "/")
+        conversation = Conversation(host, [program], "/")
         try:
             return await conversation.look(Question(), seconds)
         finally:
@@ -60,6 +63,65 @@ def test_a_group_that_fails_is_told_to_scripts_with_its_exit_code() -> None:
     assert any("error: " in line and "--split" in line for line in group["log"])
 
 
+def test_bytes_that_are_no_text_are_told_to_scripts_all_the_same(program: Program) -> None:
+    odd = program("import sys; sys.stdout.buffer.write(b'ok \\xff\\n')")
+    done = check("-n", "1", "--json", "--program", odd)
+    assert json.loads(done.stdout)["group"]["lines"] == ["ok \ufffd"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--hostfile", "nowhere.json"), "nowhere.json doesn't exist"),
+        (("-n", "2", "--split", "1,2,3"), "--split names layers for 3 ranks"),
+        (("-n", "2", "--split", "a"), "argument --split"),
+        (("-n", "2", "--nonsense"), "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_a_mistake_is_told_to_scripts_too(words: tuple[str, ...], sentence: str) -> None:
+    done = check(*words, "--json")
+    assert done.returncode == 2
+    report = json.loads(done.stdout)
+    assert (report["ok"], report["findings"], report["group"]) == (False, [], None)
+    assert sentence in report["error"]
+    assert done.stderr == f"mlxserve: error: {report['error']}\n"
+
+
+def test_a_hosts_file_in_a_folder_that_is_shut_is_told_to_scripts(shut: Path) -> None:
+    command = [*WITHOUT_RIGHTS, sys.executable, "-m", "mlxserve", "check", "--json", "--hostfile", f"{shut}/hosts.json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"] == f"hosts file {shut}/hosts.json cannot be read: Permission denied"
+
+
+def test_a_check_that_is_interrupted_tells_scripts(hosts: Path, program: Program, tmp_path: Path) -> None:
+    hanging = program("import os, time; open(os.environ['HOME'] + '/here', 'w').close(); time.sleep(60)")
+    (tmp_path / "hosts.json").write_text(json.dumps([{"ssh": "mini-1", "ips": ["10.9.8.7"]}]))
+    (hosts / "mini-1").mkdir(parents=True)
+    os.mkfifo(hosts / "mini-1" / "here")
+    command = ["check", "--json", "--hostfile", str(tmp_path / "hosts.json"), "--program", hanging]
+    process = subprocess.Popen([sys.executable, "-m", "mlxserve", *command], stdout=subprocess.PIPE, text=True)
+    (hosts / "mini-1" / "here").read_text()
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert json.loads(output) == {"ok": False, "findings": [], "group": None, "error": "interrupted"}
+
+
+def test_a_folder_that_is_shut_is_a_finding(shut: Path) -> None:
+    command = [*WITHOUT_RIGHTS, sys.executable, "-m", "mlxserve", "check", "-n", "1", "--json"]
+    done = subprocess.run(
+        [*command, "--model", f"{shut}/x.gguf"],
+        env={**os.environ, "XDG_CACHE_HOME": f"{shut}/cache"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert findings["disk"]["message"] == f"{shut}/cache/mlxserve cannot be written"
+    assert "is not there" in findings["model"]["message"]
+
+
 def test_a_finding_that_is_an_error_leaves_scripts_without_a_group() -> None:
     done = check("-n", "1", "--json", "--model", "org/name", env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": "/-"})
     assert done.returncode == 1
@@ -85,6 +147,11 @@ def test_a_program_that_dies_is_told_by_its_last_words(program: Program) -> None
     assert looked(program("import os; os._exit(3)")) == Trouble(
         "broken", "it ended with exit code 3 and without a word"
     )
+
+
+def test_a_program_on_a_host_that_ends_with_sshs_own_code_is_broken(hosts: Path, program: Program) -> None:
+    damaged = program("import sys; print('a file is damaged', file=sys.stderr, flush=True); sys.exit(255)")
+    assert looked(damaged, host=Host("mini-1")) == Trouble("broken", "a file is damaged")
 
 
 def test_what_a_shell_says_first_is_passed_over(program: Program) -> None:

@@ -89,6 +89,13 @@ def test_each_complaint_of_ssh_is_told_with_its_advice(complaint: str, advice: s
     assert advice in finding.advice
 
 
+def test_a_program_that_says_itself_why_it_ends_is_not_taken_for_another_build() -> None:
+    trouble = Trouble("broken", "mlxserve: error: the disk of /home is full: free some")
+    finding = the_bad(mini(facts=None, trouble=trouble))
+    assert finding.message == "~/mlxserve does not start: the disk of /home is full: free some"
+    assert "--deploy" not in finding.advice
+
+
 def test_a_mac_without_the_program_still_tells_its_system() -> None:
     bare = Missing("Darwin", "26.2", "arm64", 100 * 10**6)
     findings = judge([mini(facts=None, trouble=Trouble("missing", bare=bare))], BUILD)
@@ -97,7 +104,7 @@ def test_a_mac_without_the_program_still_tells_its_system() -> None:
         ("program", "error"),
         ("system", "ok"),
     ]
-    assert "mlxserve launch --deploy" in findings[1].advice
+    assert "mlxserve check --deploy" in findings[1].advice
     assert findings[2].message == "macOS 26.2 arm64, 102.4 GB free in the home folder"
 
 

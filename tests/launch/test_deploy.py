@@ -64,11 +64,14 @@ def test_only_another_build_is_replaced(hosts: Path, source: Path, capfd: pytest
     assert "mini-2: copied 3 MB" in errors
 
 
-def test_a_copy_that_may_not_be_run_is_replaced(hosts: Path, source: Path) -> None:
+def test_a_copy_that_may_not_be_run_is_made_to_run(
+    hosts: Path, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (hosts / "mini-1").mkdir(parents=True)
     shutil.copyfile(source, hosts / "mini-1" / "mlxserve")
     deploying.deploy(TWO[:1], "~/mlxserve", source)
     assert os.access(hosts / "mini-1" / "mlxserve", os.X_OK)
+    assert "mini-1: has this build already" in capfd.readouterr().err
 
 
 def test_a_mac_has_no_sha256sum(hosts: Path, source: Path, stand_in: StandIn) -> None:
@@ -133,11 +136,33 @@ def test_a_full_disk_keeps_the_old_program(hosts: Path, source: Path, small_disk
     assert (small_disk / "mlxserve").read_bytes() == b"old"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk whose programs cannot be run")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_disk_from_which_nothing_can_be_run_is_told(
+    hosts: Path, source: Path, noexec_disk: Path, is_there: bool
+) -> None:
+    if is_there:
+        shutil.copy(source, noexec_disk / "mlxserve")
+    with pytest.raises(
+        UserError, match=r"mini-1: no program can be run from the folder of .*/mlxserve there, as if it"
+    ):
+        deploying.deploy(TWO[:1], f"{noexec_disk}/mlxserve", source)
+    assert files(noexec_disk) == ["mlxserve"] * is_there
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
+    yield from disk(tmp_path / "disk", "size=1m")
+
+
+@pytest.fixture
+def noexec_disk(tmp_path: Path) -> Iterator[Path]:
+    yield from disk(tmp_path / "disk", "noexec")
+
+
+def disk(folder: Path, option: str) -> Iterator[Path]:
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", str(folder)], capture_output=True).returncode:
         pytest.skip("this machine mounts nothing")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
@@ -172,7 +197,7 @@ def test_a_source_tree_has_nothing_to_deploy(launch: Launch, tmp_path: Path) -> 
     launcher = launch("--hostfile", two_hosts(tmp_path), "--deploy")
     _, errors = launcher.communicate(timeout=10)
     assert launcher.returncode == 2
-    assert "make it with `make binary`" in errors
+    assert "make the file with `make binary`" in errors
 
 
 DEPLOY = "import sys; from pathlib import Path; from mlxserve.__main__ import run; from mlxserve import cli\n" + (

@@ -1,6 +1,7 @@
 """`mlxserve hosts`: Macs of which the tests play the tools, and Linux hosts in network namespaces that are real."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -158,6 +159,33 @@ def test_a_host_that_tells_nothing_is_named(macs: Macs, stand_in: StandIn) -> No
     done = write("mini-1", "mini-2")
     assert done.returncode == 2
     assert 'mini-2 does not tell its addresses: Option "-j" is unknown' in done.stderr
+
+
+def test_what_shells_print_at_their_start_is_passed_over(macs: Macs, hosts: Path) -> None:
+    macs("mini-1", "mini-2")
+    ssh = hosts.parent / "bin" / "ssh"
+    ssh.write_text(
+        ssh.read_text().replace('" ".join', "'echo hello; echo hello there world; printf hi; ' + \" \".join")
+    )
+    done = write("mini-1", "mini-2")
+    assert done.returncode == 0, done.stderr
+    assert [host["ips"] for host in json.loads(done.stdout)["hosts"]] == [["192.168.5.1"], ["192.168.5.2"]]
+
+
+def test_ctrl_c_does_not_wait_for_a_name_server(macs: Macs) -> None:
+    macs("mini-1", "mini-2")
+    slow = (
+        "import socket, time; from mlxserve.__main__ import main\n"
+        "socket.getaddrinfo = lambda *_, **__: (print('asked', flush=True), time.sleep(60))\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", slow, "hosts", "mini-1", "mini-2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "asked\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 130
+    assert process.communicate()[1] == ""
 
 
 @pytest.fixture(scope="module")

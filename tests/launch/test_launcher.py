@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.launch.conftest import REPORT, WAIT, Launch, Program, reports
+from tests.system.server import MLXSERVE
 
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WAIT
 RANK_1_FAILS = WAIT.replace("time.sleep(60)", "time.sleep(60 if os.environ['MLX_RANK'] == '0' else 0.1); sys.exit(7)")
@@ -181,6 +182,42 @@ def test_a_host_that_is_not_reached_is_named(launch: Launch, program: Program, t
     assert "was not reached or was lost: does `ssh mini-1 true` work without a password?" in errors
 
 
+def test_a_program_that_ends_with_sshs_own_code_is_not_taken_for_a_lost_host(
+    launch: Launch, program: Program, tmp_path: Path, fake_ssh: str
+) -> None:
+    damaged = program("import sys; print('a file is damaged', file=sys.stderr, flush=True); sys.exit(255)")
+    launcher = launch("--hostfile", two_hosts(tmp_path), "--program", damaged, PATH=fake_ssh)
+    _, errors = launcher.communicate(timeout=5)
+    assert launcher.returncode == 3
+    assert "[mini-1] a file is damaged" in errors
+    assert " ended with exit code 3" in errors
+    assert "ssh" not in errors
+
+
+def test_ranks_go_on_where_nobody_reads_what_they_say(launch: Launch, program: Program) -> None:
+    polite = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(3)))\n" + WAIT
+    launcher = launch("-n", "2", "--program", program(polite))
+    ranks = reports(launcher, 2)
+    stop_reading(launcher)
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.wait(5) == 0
+    wait_until_ended([rank["pid"] for rank in ranks], 0.5)
+
+
+def test_a_failed_rank_gives_its_exit_code_where_nobody_reads_why(launch: Launch, program: Program) -> None:
+    launcher = launch("-n", "2", "--program", program(RANK_1_FAILS))
+    ranks = reports(launcher, 2)
+    stop_reading(launcher)
+    assert launcher.wait(6) == 7
+    wait_until_ended([rank["pid"] for rank in ranks], 0.5)
+
+
+def stop_reading(launcher: subprocess.Popen[str]) -> None:
+    for stream in (launcher.stdout, launcher.stderr):
+        assert stream
+        stream.close()
+
+
 def test_a_host_without_the_program_is_told_what_to_do(
     launch: Launch, program: Program, tmp_path: Path, fake_ssh: str
 ) -> None:
@@ -215,6 +252,15 @@ def test_a_program_in_the_home_folder_is_taken_from_each_hosts_own(
         launcher = launch("--hostfile", two_hosts(tmp_path), "--program", word, PATH=fake_ssh, HOME=home)
         assert len(reports(launcher, 2)) == 2
         assert launcher.wait(5) == 0
+
+
+@pytest.mark.parametrize("command", ["launch -n 2", "launch -n 2 --program ./mlxserve", "check -n 1"])
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, command: str) -> None:
+    gone = ["bash", "-c", 'cd "$0"; rmdir "$0"; exec "$@"', str(tmp_path / "gone"), MLXSERVE]
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run([*gone, *command.split()], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: the folder that this runs in cannot be used (No such file or directory): change to" in done.stderr
 
 
 @pytest.mark.parametrize(

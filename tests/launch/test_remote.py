@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,11 @@ def test_a_script_that_takes_too_long_is_ended_with_its_children() -> None:
     answer = asyncio.run(run_on(HERE, "sleep 60 & sleep 60", timeout=0.2))
     assert answer.code == TIMED_OUT
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "mini-1"])
+def test_a_script_that_ends_with_sshs_own_code_has_reached_its_host(hosts: Path, name: str) -> None:
+    assert asyncio.run(run_on(Host(name), "echo sorry >&2; exit 255")) == Answer(3, "", "sorry")
 
 
 def test_a_missing_ssh_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

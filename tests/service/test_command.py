@@ -12,6 +12,7 @@ import pytest
 
 from mlxserve.service.job import job_for
 from mlxserve.service.systemd import BOOTED
+from tests.launch.conftest import shut  # noqa: F401
 from tests.system.server import MLXSERVE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shows units of systemd")
@@ -51,6 +52,35 @@ def test_where_models_are_is_kept_and_secrets_are_not(folder: Path) -> None:
     shown = service(folder, "install", "--print", "serve", HF_HOME="/models", HF_TOKEN="hf_secret")
     assert '"HF_HOME=/models"' in shown.stdout
     assert "hf_secret" not in shown.stdout
+
+
+def test_where_this_user_may_not_look_nothing_is_installed(shut: Path) -> None:  # noqa: F811
+    unprivileged = "import os, sys; from mlxserve.__main__ import run; from mlxserve.service import command\n" + (
+        "os.geteuid() or os.setuid(54321); sys.exit(run(['service', 'status', '--name', 'nothing']))"
+    )
+    environment = os.environ | {"XDG_CONFIG_HOME": str(shut)}
+    done = subprocess.run([sys.executable, "-c", unprivileged], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "mlxserve-nothing: not installed\n", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without an account")
+def test_a_user_without_an_account_is_told(folder: Path) -> None:
+    homeless = "import os, sys; from mlxserve.__main__ import run; from mlxserve.service import command\n" + (
+        "os.setuid(54321); sys.exit(run(['service', 'install', '--print', 'serve']))"
+    )
+    done = subprocess.run([sys.executable, "-c", homeless], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "mlxserve: error: a service needs a user that has an account, but 54321 has none on this machine\n"
+    )
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    gone = ["bash", "-c", 'cd "$0"; rmdir "$0"; exec "$@"', str(tmp_path / "gone")]
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run([*gone, MLXSERVE, "service", "install", "serve"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: the folder that this runs in cannot be used (No such file or directory): change to" in done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="sudo makes root of its user")

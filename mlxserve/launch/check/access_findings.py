@@ -8,6 +8,9 @@ from mlxserve.launch.check.finding import Finding
 from mlxserve.launch.check.messages import Facts
 from mlxserve.launch.check.visit import Trouble, Visit
 
+_OWN_WORDS = "mlxserve: error: "
+"""How the program, or what unpacks it, begins a sentence on why it ends."""
+
 
 def ssh(visit: Visit) -> Iterator[Finding]:
     """Whether the host is reached, and without a password."""
@@ -30,6 +33,9 @@ def program(visit: Visit, build: str, place: str) -> Iterator[Finding]:
     """Whether the host has `build`, which is that of `place`: "here" or another host's name."""
     advice = _getting_it_there(build)
     match visit:
+        case Visit(trouble=Trouble(kind="broken", complaint=complaint)) if complaint.startswith(_OWN_WORDS):
+            message = f"{visit.program} does not start: {complaint.removeprefix(_OWN_WORDS)}"
+            yield Finding(visit.label, "program", "error", message, "mend that there, then check again")
         case Visit(trouble=Trouble(kind="missing")):
             yield Finding(visit.label, "program", "error", f"there is no {visit.program}", advice)
         case Visit(trouble=Trouble(kind="broken", complaint=complaint)):
@@ -68,4 +74,4 @@ _WAYS_IN = {
 def _getting_it_there(build: str) -> str:
     if build.startswith("source-"):
         return "install the same version at the same path there, or name its path with --program"
-    return "copy this one there: `mlxserve launch --deploy …`, or name its path with --program"
+    return "copy this one there: `mlxserve check --deploy …`, or name its path with --program"

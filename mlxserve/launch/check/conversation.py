@@ -15,9 +15,9 @@ import msgspec
 
 from mlxserve.launch.check.messages import Answer, Connect, Facts, Missing, Question, Reached
 from mlxserve.launch.check.visit import Trouble
-from mlxserve.launch.command import is_here, quoted, starting
+from mlxserve.launch.command import UNREACHED, is_here, quoted, starting
 from mlxserve.launch.hostfile import Host
-from mlxserve.launch.remote import UNREACHED
+from mlxserve.launch.script import OWN_CODE
 
 _LONGEST_LINE = 1 << 20
 _END_SECONDS = 2.0
@@ -114,13 +114,17 @@ class Conversation:
 
 
 def script_of(program: list[str], folder: str) -> str:
-    """The bash script that becomes the probe, in `folder` where that exists, as a rank would."""
+    """The bash script that runs the probe, in `folder` where that exists, as a rank would."""
     command = f"{quoted(program[0])} {shlex.join([*program[1:], 'probe'])}"
     return "\n".join(
         [
+            "echo",  # ends a line that the shell's start-up files have begun
             f"if [ -d {shlex.quote(folder)} ]; then cd {shlex.quote(folder)}; fi",
             f"command=({command})",
-            'if [ -e "${command[0]}" ] || type -P "${command[0]}" > /dev/null; then exec "${command[@]}"; fi',
+            'if [ -e "${command[0]}" ] || type -P "${command[0]}" > /dev/null; then',
+            '    "${command[@]}"',
+            f"    {OWN_CODE}; exit $code",
+            "fi",
             _MISSING,
         ]
     )

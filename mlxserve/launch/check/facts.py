@@ -72,7 +72,7 @@ def _free_memory() -> int:
 
 
 def _disk(folder: Path) -> Disk:
-    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    there = next(path for path in (folder, *folder.parents) if os.path.isdir(path))
     return Disk(str(folder), shutil.disk_usage(there).free, os.access(there, os.W_OK))
 
 

@@ -28,9 +28,9 @@ def find(model: str) -> Model:
         except UserError as error:
             return Model("file", "demo", problem=str(error))
     path = Path(model).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return _folder(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return _file(path)
     if (
         _HUB_ID.fullmatch(model)
@@ -58,7 +58,7 @@ def _folder(path: Path, kind: str = "folder") -> Model:
         config = (path / "config.json").read_bytes()
     except OSError as error:
         return Model(kind, str(path), problem=f"has no config.json that can be read: {error.strerror}")
-    present = {file.name: file.stat().st_size for file in path.glob(_WEIGHT_FILES) if file.exists()}
+    present = {file.name: file.stat().st_size for file in path.glob(_WEIGHT_FILES) if os.path.exists(file)}
     missing = tuple(sorted(_indexed(path) - set(present)))
     problem = "" if present or missing or kind == "hub" else f"has no weights ({_WEIGHT_FILES})"
     return Model(kind, str(path), problem, _digest(config), sum(present.values()), missing)
@@ -73,7 +73,7 @@ def _hub(model: str) -> Model:
     except OSError:
         commit = revision
     snapshot = cached / "snapshots" / commit
-    found = _folder(snapshot, "hub") if commit and (snapshot / "config.json").exists() else Model("hub", "")
+    found = _folder(snapshot, "hub") if commit and os.path.exists(snapshot / "config.json") else Model("hub", "")
     token = os.environ.get("HF_TOKEN") or os.path.exists(constants.HF_TOKEN_PATH)
     return Model(
         "hub", found.place, digest=found.digest, weight_bytes=found.weight_bytes, missing=found.missing,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 
 import msgspec
@@ -13,7 +12,7 @@ from mlxserve.launch.check.conversation import Conversation
 from mlxserve.launch.check.facts import facts
 from mlxserve.launch.check.messages import Facts, Question
 from mlxserve.launch.check.visit import Target, Trouble, Visit
-from mlxserve.launch.command import anywhere, is_here
+from mlxserve.launch.command import anywhere, folder, is_here
 from mlxserve.launch.hostfile import THIS_MACHINE, Host, Hostfile
 from mlxserve.launch.ranks import labels_of, ring_addresses
 from mlxserve.launch.request import DEFAULT_PORT, LaunchRequest
@@ -36,7 +35,7 @@ async def visit_all(hosts: Hostfile, request: LaunchRequest, settings: Settings,
         Visit(label, host, question, is_here(host), " ".join([anywhere(program[0]), *program[1:]]))
         for label, host, question in zip(labels_of(hosts.hosts), hosts.hosts, questions, strict=True)
     ]
-    conversations = [Conversation(visit.host, program, os.getcwd()) for visit in visits]
+    conversations = [Conversation(visit.host, program, folder()) for visit in visits]
     try:
         visits = await asyncio.gather(*map(_look, conversations, visits))
         visits = [

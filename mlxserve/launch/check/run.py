@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 import msgspec
 
@@ -17,30 +16,13 @@ from mlxserve.launch import hostfile as hosts_file
 from mlxserve.launch import launcher
 from mlxserve.launch.check.finding import Finding
 from mlxserve.launch.check.judge import judge, judge_alone
+from mlxserve.launch.check.report import Group, Report, write
 from mlxserve.launch.check.round import this_machine, visit_all
 from mlxserve.launch.check.table import write_table
-from mlxserve.launch.check.visit import Visit
 from mlxserve.launch.command import program
 from mlxserve.launch.output import say
-from mlxserve.launch.processes import SIGNALS
 from mlxserve.launch.request import LaunchRequest
-
-
-class Group(msgspec.Struct, frozen=True):
-    """What came of the group: its exit code, the self-test's lines, and all that was written to stderr."""
-
-    ok: bool
-    exit_code: int
-    lines: list[str]
-    log: list[str]
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What `--json` prints. No group where a finding is an error."""
-
-    ok: bool
-    findings: list[Finding]
-    group: Group | None = None
+from mlxserve.launch.signals import run_unless_signalled
 
 
 def run(request: LaunchRequest, settings_for: Callable[[int], Settings], as_json: bool) -> int:
@@ -51,7 +33,7 @@ def run(request: LaunchRequest, settings_for: Callable[[int], Settings], as_json
     if as_json:
         group = None if errors else _heard(request)
         report = Report(group is not None and group.ok, findings, group)
-        print(msgspec.json.encode(report).decode(), flush=True)
+        write(report)
         return CheckFailed.exit_code if group is None else group.exit_code
     write_table(findings, sys.stdout)
     if errors:
@@ -67,26 +49,15 @@ def _findings(request: LaunchRequest, settings_for: Callable[[int], Settings]) -
     settings = settings_for(len(hosts.hosts))
     launcher.deploy_first(request, hosts)
     say(f"looking at {', '.join(host.ssh for host in hosts.hosts)}")
-    visits = asyncio.run(_unless_signalled(visit_all(hosts, request, settings, program(request.program))))
+    visits = run_unless_signalled(visit_all(hosts, request, settings, program(request.program)))
     # A program that is named need not be the one that runs now: then its hosts are compared with each other.
     build = "" if request.program else build_id()
     return judge(visits, build, hosts.envs, hosts.backend.startswith("jaccl"))
 
 
-async def _unless_signalled(visiting: Coroutine[None, None, list[Visit]]) -> list[Visit]:
-    """Let a signal end the visits in good order. Raises KeyboardInterrupt then."""
-    task = asyncio.create_task(visiting)
-    for number in SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-
-
 def _heard(request: LaunchRequest) -> Group:
     """Form the group and keep what its ranks say."""
-    output, log = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+    output, log = (io.TextIOWrapper(io.BytesIO(), "utf-8", "replace") for _ in range(2))
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(log):
         code = launcher.run(request, "check")
     lines = [line.partition("] ")[2] for line in _said(output)]
