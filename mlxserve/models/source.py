@@ -22,10 +22,13 @@ def find_model(model: str, report: Report) -> ModelSource:
     if model == "demo":
         return open_folder(folder_of(demo_file(), report))
     path = Path(model).expanduser()
-    if path.is_dir():
-        return open_folder(path)
-    if path.is_file():
-        return open_folder(folder_of(_gguf_only(path), report))
+    try:
+        if path.is_dir():
+            return open_folder(path)
+        if path.is_file():
+            return open_folder(folder_of(_gguf_only(path), report))
+    except PermissionError as error:
+        raise UserError(f"{model} cannot be read: {error.strerror}: {error.filename}") from error
     if _means_a_path(model) or not HUB_ID.fullmatch(model):
         raise UserError(
             f"There is no model at {model!r}: name a folder, a .gguf file, "
