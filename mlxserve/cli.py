@@ -11,6 +11,7 @@ import msgspec
 from mlxserve.config import Place
 from mlxserve.errors import UserError
 from mlxserve.flags import BACKEND, FLAGS, add_flags, settings_at, settings_from, text, whole
+from mlxserve.keys import keys_from
 from mlxserve.launch.request import BACKENDS, DEFAULT_PORT, LaunchRequest
 from mlxserve.service.words import add_service_words
 
@@ -180,10 +181,11 @@ def launch_request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequ
 
 
 def request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequest:
-    """What to launch: launch's own flags as values, the others as they were written."""
+    """What to launch: launch's own flags and the keys as values, the others as they were written."""
     own = Parser(add_help=False, allow_abbrev=False)
     add_json_flag(own)
     add_launch_flags(own)
+    own.add_argument("--api-key")
     return LaunchRequest(
         hostfile=args.hostfile or "",
         ranks=args.ranks,
@@ -191,6 +193,7 @@ def request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequest:
         starting_port=args.starting_port,
         connections_per_ip=args.connections_per_ip,
         program=args.program or "",
+        api_keys=(*args.api_keys, *keys_from(os.environ)),
         deploy=args.deploy,
         flags=tuple(own.parse_known_args(argv)[1]),
     )

@@ -30,13 +30,25 @@ class Settings(msgspec.Struct, frozen=True):
     place: Place = Place()
     task: Literal["serve", "check"] = "serve"
     model: str = DEFAULT_MODEL
-    model_name: str = ""
-    """The name that clients see; empty: derived from `model`."""
+    model_names: tuple[str, ...] = ()
+    """The names that clients may ask for, the first of which answers carry; empty: one derived from `model`."""
+    strict_model: bool = False
+    """Whether requests for another name are refused."""
     dtype: Dtype = "auto"
     split: tuple[int, ...] = ()
     """Layers per rank, first to last; empty: balanced by bytes."""
     host: str = "127.0.0.1"
     port: int = 8100
+    api_keys: tuple[str, ...] = ()
+    """One of which a request must carry; empty, with no `api_key_file` either: none is needed."""
+    api_key_file: str = ""
+    """More of them, one a line."""
+    cors_origins: tuple[str, ...] = ()
+    """The sites whose pages may ask from a browser, beside the server's own; "*": all."""
+    allowed_hosts: tuple[str, ...] = ()
+    """The names, beside this machine's loopback ones, that requests may call the server by; "*": all."""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
     max_tokens: int = 0
     """Default bound on an answer's tokens; 0: as many as the context holds."""
     temperature: float = 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
@@ -11,13 +12,19 @@ import msgspec
 
 from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Place, Settings
 from mlxserve.errors import UserError
+from mlxserve.keys import API_KEY_VARIABLE, api_key, keys_from
 from mlxserve.place import place_from
 
+ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#\s]+")
+HOST_NAME = re.compile(r"\*|[\w.-]+")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Flag(msgspec.Struct, frozen=True):
-    """One flag of `serve`: its names, the field of Settings it sets, and how its text is read."""
+    """One flag of `serve`: its names, the field of Settings it sets, and how its text is read.
+
+    A flag without a metavar is a switch. One that is `repeated` adds what its text is read as, a tuple, to its field.
+    """
 
     names: tuple[str, ...]
     field: str
@@ -25,6 +32,23 @@ class Flag(msgspec.Struct, frozen=True):
     metavar: str
     help: str
     choices: tuple[str, ...] | None = None
+    repeated: bool = False
+
+    @property
+    def kind(self) -> dict[str, Any]:
+        """What argparse must know of its values."""
+        if not self.metavar:
+            return {"action": "store_true"}
+        action = {"action": Several} if self.repeated else {}
+        return {"type": self.read, "choices": self.choices, "metavar": self.metavar, **action}
+
+
+class Several(argparse.Action):
+    """Adds a flag's values to those given before."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """See argparse.Action."""
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest), *values))
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -76,6 +100,27 @@ def text(value: str) -> str:
     return value
 
 
+def listed(read: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    """A reader of values between commas, each of which `read` reads."""
+    return lambda values: tuple(read(value.strip()) for value in values.split(","))
+
+
+def origin(value: str) -> str:
+    """Read a site as browsers name it in the header Origin."""
+    if value not in ("*", "null") and not ORIGIN.fullmatch(value):
+        raise argparse.ArgumentTypeError(
+            f"must be an origin such as https://example.com or http://localhost:3000, without a path, not {value!r}"
+        )
+    return value.lower()
+
+
+def host_name(value: str) -> str:
+    """Read a name that a host is called by."""
+    if not HOST_NAME.fullmatch(value):
+        raise argparse.ArgumentTypeError(f"must be a name such as mini.example.com, without a port, not {value!r}")
+    return value.lower()
+
+
 MODEL = Flag(("--model",), "model", text, "MODEL", "a Hugging Face id, an MLX folder, a .gguf file, or `demo`")
 BACKEND = Flag(
     ("--backend",), "backend", str, "BACKEND", "how the ranks reach each other; any: as the launcher says",
@@ -86,9 +131,25 @@ FLAGS = (
     Flag(("--host",), "host", text, "ADDRESS", "the address that rank 0 serves on; 0.0.0.0: all of this machine's"),
     Flag(("--port",), "port", whole(0, 65535), "PORT", "the port that rank 0 serves on; 0: any free one"),
     Flag(
-        ("--model-name", "--served-model-name", "--alias"), "model_name", text, "NAME",
-        "the name that clients see; by default derived from --model",
+        ("--model-name", "--served-model-name", "--alias"), "model_names", listed(text), "NAME,NAME",
+        "the names of the model for clients, who see the first; by default derived from --model", repeated=True,
     ),
+    Flag(("--strict-model",), "strict_model", bool, "", "refuse requests that ask for a model of another name"),
+    Flag(
+        ("--api-key",), "api_keys", listed(api_key), "KEY,KEY",
+        f"keys of which requests must carry one, added to those in the variable {API_KEY_VARIABLE}", repeated=True,
+    ),
+    Flag(("--api-key-file",), "api_key_file", text, "FILE", "a file with more such keys, one a line"),
+    Flag(
+        ("--cors-origin",), "cors_origins", listed(origin), "ORIGIN,ORIGIN",
+        "sites whose pages may ask from a browser, such as https://example.com; *: all", repeated=True,
+    ),
+    Flag(
+        ("--allowed-host",), "allowed_hosts", listed(host_name), "NAME,NAME",
+        "more names that requests may call the server by, behind a proxy for instance; *: any", repeated=True,
+    ),
+    Flag(("--ssl-certfile",), "ssl_certfile", text, "FILE", "serve HTTPS with this certificate (PEM)"),
+    Flag(("--ssl-keyfile",), "ssl_keyfile", text, "FILE", "its private key, where the certificate's file has none"),
     Flag(("--dtype",), "dtype", str, "TYPE", "what the weights are computed in", get_args(Dtype)),
     Flag(("--split",), "split", layer_counts, "N,N", "layers per rank, rank 0 first; by default balanced by bytes"),
     BACKEND,
@@ -124,14 +185,12 @@ def add_flags(parser: argparse.ArgumentParser, flags: tuple[Flag, ...] = FLAGS, 
     group = parser.add_argument_group("serving")
     for flag in flags:
         default = model if flag is MODEL else DEFAULTS[flag.field]
-        shown = "" if default in ("", ()) else f" (default: {default})"
+        shown = "" if default in ("", ()) or default is False else f" (default: {default})"
         choices = f": {', '.join(flag.choices)}" if flag.choices else ""
         group.add_argument(
             *flag.names,
+            **flag.kind,
             dest=flag.field,
-            type=flag.read,
-            choices=flag.choices,
-            metavar=flag.metavar,
             default=None if default == "" else default,
             help=f"{flag.help}{choices}{shown}",
         )
@@ -139,7 +198,8 @@ def add_flags(parser: argparse.ArgumentParser, flags: tuple[Flag, ...] = FLAGS, 
 
 def settings_from(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     """The settings of the rank that this process is, its place read from what the launcher set."""
-    return settings_at(args, place_from(environ, args.backend))
+    settings = settings_at(args, place_from(environ, args.backend))
+    return msgspec.structs.replace(settings, api_keys=(*settings.api_keys, *keys_from(environ)))
 
 
 def settings_at(args: argparse.Namespace, place: Place) -> Settings:

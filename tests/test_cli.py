@@ -19,9 +19,16 @@ EXAMPLES = {
     "--model": ("demo", "demo"),
     "--host": ("0.0.0.0", "0.0.0.0"),
     "--port": ("9000", 9000),
-    "--model-name": ("mine", "mine"),
-    "--served-model-name": ("mine", "mine"),
-    "--alias": ("mine", "mine"),
+    "--model-name": ("mine", ("mine",)),
+    "--served-model-name": ("mine,yours", ("mine", "yours")),
+    "--alias": ("mine, yours", ("mine", "yours")),
+    "--strict-model": ("", True),
+    "--api-key": ("sk-one,sk-two", ("sk-one", "sk-two")),
+    "--api-key-file": ("keys.txt", "keys.txt"),
+    "--cors-origin": ("https://Example.com,http://localhost:3000", ("https://example.com", "http://localhost:3000")),
+    "--allowed-host": ("mini.local", ("mini.local",)),
+    "--ssl-certfile": ("server.pem", "server.pem"),
+    "--ssl-keyfile": ("server.key", "server.key"),
     "--dtype": ("bfloat16", "bfloat16"),
     "--split": ("28", (28,)),
     "--max-tokens": ("64", 64),
@@ -61,7 +68,7 @@ def test_without_flags_all_is_as_the_settings_say() -> None:
 def test_each_flag_sets_its_setting(flag: str) -> None:
     word, value = EXAMPLES[flag]
     (field,) = (each.field for each in FLAGS if flag in each.names)
-    assert served(flag, word) == msgspec.structs.replace(Settings(), **{field: value})
+    assert served(*filter(None, (flag, word))) == msgspec.structs.replace(Settings(), **{field: value})
 
 
 @pytest.mark.parametrize("command", ["serve", "launch", "check"])
@@ -92,8 +99,18 @@ def test_readme_tells_the_defaults() -> None:
     }
     for flag in FLAGS:
         default = commands()["serve"].get_default(flag.field)
-        if default not in (None, ()):
+        if default not in (None, ()) and default is not False:
             assert told[flag.names[0]] == str(default)
+
+
+def test_flags_with_several_values_may_be_repeated() -> None:
+    assert served("--api-key", "a,b", "--api-key=c").api_keys == ("a", "b", "c")
+    assert served("--alias", "a", "--model-name", "b").model_names == ("a", "b")
+
+
+def test_keys_of_the_environment_are_added() -> None:
+    words = parser().parse_args(["serve", "--api-key", "a"])
+    assert settings_from(words, {"MLXSERVE_API_KEY": "b,c"}).api_keys == ("a", "b", "c")
 
 
 def test_check_without_a_model_names_none() -> None:
@@ -117,6 +134,15 @@ def test_check_without_a_model_names_none() -> None:
         (["--model", ""], "argument --model: must not be empty"),
         (["--dtype", "int3"], "argument --dtype: invalid choice: 'int3'"),
         (["--mod", "demo"], "unrecognized arguments: --mod demo"),
+        (["--api-key", ""], "argument --api-key: must be a key of printable ASCII characters without spaces"),
+        (["--api-key", "a,,b"], "argument --api-key: must be a key"),
+        (["--api-key", "two words"], "argument --api-key: must be a key"),
+        (["--api-key-file", "/none/keys"], "--api-key-file /none/keys cannot be read: No such file or directory"),
+        (["--cors-origin", "example.com"], "must be an origin such as https://example.com or http://localhost:3000"),
+        (["--cors-origin", "https://example.com/path"], "without a path, not 'https://example.com/path'"),
+        (["--allowed-host", "mini.local:8100"], "without a port, not 'mini.local:8100'"),
+        (["--ssl-certfile", "/none/it.pem"], "--ssl-certfile /none/it.pem and the key in it cannot be used"),
+        (["--ssl-keyfile", "/none/it.key"], "--ssl-keyfile is given without --ssl-certfile"),
         (["--form-timeout", "inf"], "must be a number above 0, not 'inf'"),
     ],
 )

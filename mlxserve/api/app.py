@@ -8,20 +8,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from mlxserve.api.chat import create_chat_completion
+from mlxserve.api.borders import borders
+from mlxserve.api.endpoints import ENDPOINTS, routes
 from mlxserve.api.errors import EXCEPTION_HANDLERS
-from mlxserve.api.health import health
-from mlxserve.api.models import list_models, retrieve_model
+from mlxserve.api.openapi import description
 from mlxserve.api.page import FOLDER, page
+from mlxserve.api.responses.store import Store
 from mlxserve.api.serving import Serving
 from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
 from mlxserve.errors import UserError
+from mlxserve.keys import keys_of
 
 log = logging.getLogger("mlxserve.api")
 
@@ -45,7 +45,7 @@ def create_app(
     """The application, for the event loop that `engine` belongs to.
 
     Its lifespan loads the tokenizer as soon as the engine has found the model; until then requests get 503. `failed`
-    is called if that cannot be done: no request will ever be answered.
+    is called if that cannot be done: no request will ever be answered. Raises UserError if no keys can be read.
     """
     serving = Serving(engine, settings, keep_alive, body_limit)
 
@@ -54,24 +54,24 @@ def create_app(
         loading = asyncio.create_task(serving.load_tokenizer(failed))
         yield
         loading.cancel()
+        app.state.responses.close()
 
     app = Starlette(
-        routes=[*_api("/v1"), *_api(""), Route("/health", health), Route("/", page), _page_files()],
-        middleware=[Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])],
+        routes=[*_api(settings), Route("/", page), _page_files()],
+        middleware=borders(settings),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # to an address made of the header Host, which may be nonsense
     app.state.serving = serving
+    app.state.responses = Store()
     return app
 
 
-def _api(prefix: str) -> list[Route]:
-    """OpenAI's routes; some clients leave the prefix out."""
-    return [
-        Route(f"{prefix}/chat/completions", create_chat_completion, methods=["POST"]),
-        Route(f"{prefix}/models", list_models),
-        Route(f"{prefix}/models/{{name:path}}", retrieve_model),
-    ]
+def _api(settings: Settings) -> list[Route]:
+    """The table's addresses; some clients leave their prefix out."""
+    described = Route("/openapi.json", description(ENDPOINTS, locked=bool(keys_of(settings))))
+    return [*routes("/v1"), *routes(""), described]
 
 
 def _page_files() -> Mount:

@@ -15,7 +15,9 @@ T = TypeVar("T")
 AT = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
 """How msgspec ends an error with its place: " - at `$.messages[0].role`"."""
 MISSING = re.compile(r"Object missing required field `(\w+)`")
-PART_TYPE = re.compile(r"messages\[\d+\]\.content\[\d+\]\.type")
+PART_TYPE = re.compile(
+    r"(messages\[\d+\](\.content\[\d+\])+|system\[\d+\]|input\[\d+\]\.(content|output)\[\d+\])\.type"
+)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -33,21 +35,23 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError(400, f"The request's body is not valid JSON in UTF-8: {error}.", code="invalid_json") from None
     except RecursionError:
         raise ApiError(400, "The request's body is nested too deeply.", code="invalid_json") from None
 
 
-def _invalid(error: str) -> ApiError:
+def invalid(error: str, at: str = "") -> ApiError:
+    """400 for msgspec's `error` about the request's field `at`, or about the request."""
     place = AT.fullmatch(error)
     reason, path = (place["reason"], place["path"]) if place else (error, "")
+    path = f"{at}{path if path.startswith('[') or not path or not at else '.' + path}"
     if missing := MISSING.fullmatch(reason):
         path = f"{path}.{missing[1]}" if path else missing[1]
         return ApiError(400, f"'{path}' is required.", param=path, code="missing_required_parameter")
     if PART_TYPE.fullmatch(path):
-        reason += ": the model reads text only, so 'text' is the one type of content part it can take"
+        reason += ": the model reads text only, so it cannot be given such content"
     if not path:
         return ApiError(400, f"The request's body is not as it must be: {reason}.", code="invalid_type")
     return ApiError(400, f"Invalid value for '{path}': {reason}.", param=path, code="invalid_value")

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import msgspec
 
-from mlxserve.api.answer import ChunkHead, Identity, Usage
-from mlxserve.engine.messages import FinishReason
-from mlxserve.text.output import Piece
-
-DONE = b"data: [DONE]\n\n"
+from mlxserve.api.answer import ChatFinish, ChunkHead, Identity, Timings, Usage, call_of, logprobs_of
+from mlxserve.text.pieces import Content, Piece, Reasoning, ToolCall
 
 
 class ChunkEncoder:
-    """Encodes the chunks of one answer. What they have in common is encoded once, for there may be thousands."""
+    """Encodes the chunks of one choice. What they have in common is encoded once, for there may be thousands."""
 
-    def __init__(self, identity: Identity, include_usage: bool) -> None:
+    def __init__(self, identity: Identity, include_usage: bool, index: int = 0) -> None:
         """With `include_usage` all chunks carry the field, null in all but the last."""
         self._encoder = msgspec.json.Encoder()
         head = self._encoder.encode(ChunkHead(identity.id, identity.created, identity.model))
         usage = b',"usage":null' if include_usage else b""
         self._head = b"data: " + head[:-1]
-        self._before = self._head + b',"choices":[{"index":0,"delta":{'
+        self._before = self._head + b',"choices":[{"index":%d,"delta":{' % index
         self._between = b'},"logprobs":null,"finish_reason":'
-        self._after = b"}]" + usage + b"}\n\n"
+        self._closed = b"}]" + usage
+        self._after = self._closed + b"}\n\n"
         self._content = self._before + b'"content":'
         self._unfinished = self._between + b"null" + self._after
+        self._calls = 0
 
     def role(self) -> bytes:
         """The first chunk."""
@@ -32,12 +31,32 @@ class ChunkEncoder:
 
     def piece(self, piece: Piece) -> bytes:
         """A piece of the answer."""
-        return self._content + self._encoder.encode(piece.text) + self._unfinished
+        match piece:
+            case Content(logprobs=[]):
+                return self._content + self._encoder.encode(piece.text) + self._unfinished
+            case Content():
+                logprobs = b'},"logprobs":' + self._encoder.encode(logprobs_of([piece])) + b',"finish_reason":null'
+                return self._content + self._encoder.encode(piece.text) + logprobs + self._after
+            case Reasoning():
+                return self._before + b'"reasoning_content":' + self._encoder.encode(piece.text) + self._unfinished
+            case ToolCall():
+                return self._call(piece)
 
-    def finish(self, reason: FinishReason) -> bytes:
+    def finish(self, reason: ChatFinish, timings: Timings) -> bytes:
         """The last chunk with a choice; its delta is empty."""
-        return self._before + self._between + self._encoder.encode(reason) + self._after
+        ended = self._before + self._between + self._encoder.encode(reason) + self._closed
+        return ended + b',"timings":' + self._encoder.encode(timings) + b"}\n\n"
 
     def usage(self, usage: Usage) -> bytes:
         """The chunk after all others, without a choice."""
         return self._head + b',"choices":[],"usage":' + self._encoder.encode(usage) + b"}\n\n"
+
+    def _call(self, call: ToolCall) -> bytes:
+        """Two chunks, as clients know them: what is called, then the arguments."""
+        named = call_of(call)
+        named.function.arguments = ""
+        begun = self._encoder.encode(named)[1:]
+        arguments = self._encoder.encode({"arguments": call.arguments})
+        prefix = self._before + b'"tool_calls":[{"index":%d,' % self._calls
+        self._calls += 1
+        return prefix + begun + b"]" + self._unfinished + prefix + b'"function":' + arguments + b"}]" + self._unfinished

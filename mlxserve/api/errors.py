@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape, whatever went wrong."""
+"""Errors, whatever went wrong, in OpenAI's shape; in Anthropic's for its addresses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
+from mlxserve.api.anthropic.errors import error_body, request_id, speaks_anthropic
+from mlxserve.api.request_log import CLIENT_GONE
 from mlxserve.errors import EngineError, EngineNotReady
 
 log = logging.getLogger("mlxserve.api")
@@ -68,10 +70,24 @@ def from_engine(error: EngineError) -> ApiError:
     return ApiError(500, f"The engine could not answer: {error}", code="generation_failed")
 
 
+def refused(request: Request, error: ApiError) -> Response:
+    """The answer to a request that is refused, which is logged."""
+    log.info("%s %r status=%d code=%s param=%s", *_target(request), error.status, error.detail.code, error.detail.param)
+    return answer_of(request.scope["path"], error)
+
+
+def answer_of(path: str, error: ApiError) -> Response:
+    """`error` in the shape of the API that clients of `path` speak."""
+    if not speaks_anthropic(path):
+        return error.response()
+    number = request_id()
+    headers = {**(error.headers or {}), "request-id": number}
+    return Response(error_body(error.status, error.detail.message, number), error.status, headers, "application/json")
+
+
 def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    log.info("%s %r status=%d code=%s param=%s", *_target(request), error.status, error.detail.code, error.detail.param)
-    return error.response()
+    return refused(request, error)
 
 
 def _http_error(request: Request, error: Exception) -> Response:
@@ -83,20 +99,33 @@ def _http_error(request: Request, error: Exception) -> Response:
         405: (f"{path} does not take {method}.", "method_not_allowed"),
     }
     message, code = sentences.get(error.status_code, (error.detail, None))
-    return _api_error(request, ApiError(error.status_code, message, code=code, headers=error.headers))
+    return refused(request, ApiError(error.status_code, message, code=code, headers=error.headers))
+
+
+def _too_deep(request: Request, error: Exception) -> Response:
+    """Whatever recurses does so over JSON that the client sent."""
+    return refused(request, ApiError(400, "The request's body is nested too deeply.", code="invalid_json"))
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
     """A mistake of ours; Starlette raises it again when the answer is out, so that it is logged whole."""
-    return ApiError(500, INTERNAL).response()
+    return answer_of(request.scope["path"], ApiError(500, INTERNAL))
 
 
 def _target(request: Request) -> tuple[str, str]:
-    return request.method, request.url.path
+    """Method and path; not from `request.url`, which cannot be made where the header Host is nonsense."""
+    return request.method, request.scope["path"]
+
+
+def _client_gone(request: Request, error: Exception) -> Response:
+    """Nobody reads this: the client left while its request's body was read."""
+    return Response(status_code=CLIENT_GONE)
 
 
 EXCEPTION_HANDLERS: dict[type[Exception], ExceptionHandler] = {
     ApiError: _api_error,
     HTTPException: _http_error,
+    RecursionError: _too_deep,
+    ClientDisconnect: _client_gone,
     Exception: _unexpected,
 }

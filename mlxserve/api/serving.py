@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
@@ -14,7 +17,10 @@ from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
 from mlxserve.engine.messages import Ready
 from mlxserve.errors import UserError
+from mlxserve.text.generation import Generation, Task
 from mlxserve.text.tokenizer import Tokenizer, import_mlx_lm, load_tokenizer
+
+T = TypeVar("T")
 
 SMALL_BODY = 8192
 """Bytes of a request up to which its chat is encoded so fast that no other request notices."""
@@ -30,11 +36,22 @@ class Serving:
         """Seconds of silence after which a stream gets a comment."""
         self.body_limit = body_limit
         """Bytes."""
-        self.name = served_name(settings)
+        self.names = settings.model_names or (derived_name(settings),)
+        """What clients may call the model; answers carry the first."""
         self.created = int(time.time())
         self.tokenizer: Tokenizer | None = None
         self.tokenizer_error = ""
+        self.generations: WeakValueDictionary[int, Generation] = WeakValueDictionary()
+        """By number, the oldest first; those that are `open` are under way."""
+        self.slots: dict[int, int] = {}
+        """The generations that /slots has shown, by their places there."""
+        self._numbers = count(1)
         self._encoding = CapacityLimiter(2)
+
+    @property
+    def name(self) -> str:
+        """The model's name in answers."""
+        return self.names[0]
 
     async def load_tokenizer(self, failed: Callable[[UserError], None]) -> None:
         """Wait until the engine has found the model, then load its tokenizer."""
@@ -64,11 +81,17 @@ class Serving:
             return "loading", "the tokenizer is being loaded"
         return self.engine.health.status, self.engine.health.reason
 
-    async def encode(self, encode: Callable[[], list[int]], body_size: int) -> list[int]:
-        """What `encode` returns, called by a thread if the request is long; two at a time."""
+    def generation(self, tokenizer: Tokenizer, task: Task) -> Generation:
+        """One that is ready to run, and seen in /slots while it does."""
+        generation = Generation(self.engine, tokenizer, task)
+        self.generations[next(self._numbers)] = generation
+        return generation
+
+    async def in_thread(self, prepare: Callable[[], T], body_size: int) -> T:
+        """What `prepare` returns, called by a thread if the request is long; two at a time."""
         if body_size <= SMALL_BODY:
-            return encode()
-        return await to_thread.run_sync(encode, limiter=self._encoding)
+            return prepare()
+        return await to_thread.run_sync(prepare, limiter=self._encoding)
 
 
 def serving_of(request: Request) -> Serving:
@@ -77,10 +100,8 @@ def serving_of(request: Request) -> Serving:
     return serving
 
 
-def served_name(settings: Settings) -> str:
-    """The model's name for clients: as set, or a file's or folder's own name, or the hub id."""
-    if settings.model_name:
-        return settings.model_name
+def derived_name(settings: Settings) -> str:
+    """The model's name where none is set: a file's or folder's own name, or the hub id."""
     path = Path(settings.model).expanduser()
     if settings.model.endswith(".gguf"):
         return path.stem

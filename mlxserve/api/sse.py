@@ -19,14 +19,17 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], comment: Callable[[], str], keep_alive: float) -> None:
-        """After `keep_alive` seconds without an event a line with `comment()` is sent, which clients skip."""
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], comment: Callable[[], str], keep_alive: float, ping: bytes = b""
+    ) -> None:
+        """After `keep_alive` silent seconds a line with `comment()`, which clients skip, and `ping` are sent."""
         self.status_code = 200
         self.background = None
         self.init_headers(HEADERS)
         self._events = events
         self._comment = comment
         self._keep_alive = keep_alive
+        self._ping = ping
         self._last_sent = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,5 +57,5 @@ class EventStream(Response):
             await asyncio.sleep(self._last_sent + self._keep_alive - now())
             if now() - self._last_sent >= self._keep_alive:
                 self._last_sent = now()
-                comment = f": {self._comment()}\n\n".encode()
+                comment = f": {self._comment()}\n\n".encode() + self._ping
                 await send({"type": "http.response.body", "body": comment, "more_body": True})

@@ -9,12 +9,15 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
 from mlxserve.config import Settings
-from mlxserve.engine.messages import Command, Ended, Event, Shutdown
+from mlxserve.engine.messages import Cancel, Command, Ended, Event, Shutdown, Submit
+
+if TYPE_CHECKING:
+    from mlxserve.engine.sequence import Sequence  # loads MLX, which this process may find broken
 
 _commands = msgspec.msgpack.Decoder(Command)
 _encode = msgspec.msgpack.Encoder().encode
@@ -29,7 +32,8 @@ class EngineChannel:
         self._verdict: Ended | None = None
         self._judge = 0
         self._sending = threading.Lock()
-        self.commands: SimpleQueue[Command] = SimpleQueue()
+        self.orders: SimpleQueue[Submit | Cancel | Sequence] = SimpleQueue()
+        """What the node commands; the engine's own threads may add to it."""
         self.on_shutdown: Callable[[], None] = lambda: None
         """Called in the reader thread when the node wants the engine to end, before the process does."""
 
@@ -70,7 +74,7 @@ class EngineChannel:
                     self.decide(0, "asked to end")
                     self.on_shutdown()
                     self.end(0, "asked to end")
-                self.commands.put(command)
+                self.orders.put(command)
         except (OSError, EOFError):
             os._exit(0)
         except Exception as error:

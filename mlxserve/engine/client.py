@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from mlxserve.engine import messages
-from mlxserve.engine.messages import FinishReason, RankFacts, Reading, Sampling
+from mlxserve.engine.messages import FinishReason, Likelihood, PromptLikelihoods, RankFacts, Reading, Sampling
 from mlxserve.errors import EngineError, EngineNotReady, RequestFailed
 
 Status = Literal["loading", "healthy", "degraded"]
@@ -23,6 +23,12 @@ class Generated(msgspec.Struct, frozen=True):
 
     tokens: list[int]
     finish: FinishReason | None = None
+    likelihoods: list[Likelihood] = []
+    """One a token, where they were asked for."""
+
+
+Progressed = Generated | Reading | PromptLikelihoods
+"""What becomes of an open sequence."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -39,20 +45,21 @@ class Inbox:
     """What one open sequence has not taken yet."""
 
     def __init__(self) -> None:
-        self._events: deque[Generated | Reading | EngineError] = deque()
+        self._events: deque[Progressed | EngineError] = deque()
         self._arrived = asyncio.Event()
 
-    def put(self, event: Generated | Reading | EngineError) -> None:
+    def put(self, event: Progressed | EngineError) -> None:
         """Add `event`."""
         self._events.append(event)
         self._arrived.set()
 
-    async def get(self) -> Generated | Reading | EngineError:
+    async def get(self) -> Progressed | EngineError:
         """The next event, waited for; tokens that have come in one after the other are one event."""
         await self._arrived.wait()
         event = self._events.popleft()
         while isinstance(event, Generated) and self._events and isinstance(later := self._events[0], Generated):
-            event = Generated(event.tokens + later.tokens, later.finish)
+            likelihoods = event.likelihoods + later.likelihoods
+            event = Generated(event.tokens + later.tokens, later.finish, likelihoods)
             self._events.popleft()
         if not self._events:
             self._arrived.clear()
@@ -87,11 +94,19 @@ class EngineClient:
         return await asyncio.shield(self._folder_found())
 
     async def generate(
-        self, prompt: list[int], sampling: Sampling, max_tokens: int, stop_tokens: list[int]
-    ) -> AsyncGenerator[Generated | Reading, None]:
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        max_tokens: int,
+        stop_tokens: list[int],
+        top_logprobs: int = -1,
+        prompt_logprobs: bool = False,
+        grammar: str = "",
+    ) -> AsyncGenerator[Progressed, None]:
         """Generate from `prompt`; closing the iterator cancels the sequence. Tokens that wait come together.
 
-        Raises EngineNotReady when no engine serves, RequestFailed when the engine drops this sequence.
+        The arguments are those of messages.Submit. Raises EngineNotReady when no engine serves, RequestFailed when the
+        engine drops this sequence.
         """
         if self._send is None or self.health.status != "healthy":
             raise EngineNotReady(f"the model is not being served: {self.health.reason}")
@@ -100,7 +115,8 @@ class EngineClient:
         self._open[number] = inbox
         finished = False
         try:
-            self._send(messages.Submit(number, prompt, sampling, max_tokens, stop_tokens))
+            wanted = (top_logprobs, prompt_logprobs, grammar)
+            self._send(messages.Submit(number, prompt, sampling, max_tokens, stop_tokens, *wanted))
             while not finished:
                 event = await inbox.get()
                 if isinstance(event, EngineError):
@@ -132,8 +148,7 @@ class EngineClient:
             case messages.Step():
                 self._deliver(event)
             case messages.Failed():
-                if inbox := self._open.get(event.id):
-                    inbox.put(RequestFailed(event.message))
+                self._fail(event)
             case messages.Figures():
                 self.health = msgspec.structs.replace(self.health, ranks=event.ranks)
             case messages.ModelFound():
@@ -150,9 +165,18 @@ class EngineClient:
         for reading in step.reading:
             if inbox := self._open.get(reading.id):
                 inbox.put(reading)
+        for likelihoods in step.prompts:
+            if inbox := self._open.get(likelihoods.id):
+                inbox.put(likelihoods)
         for new in step.tokens:
             if inbox := self._open.get(new.id):
-                inbox.put(Generated([new.token], new.finish))
+                inbox.put(Generated([new.token], new.finish, [new.likelihood] if new.likelihood else []))
+        for failed in step.failed:
+            self._fail(failed)
+
+    def _fail(self, failed: messages.Failed) -> None:
+        if inbox := self._open.get(failed.id):
+            inbox.put(RequestFailed(failed.message))
 
     def _folder_found(self) -> asyncio.Future[str]:
         if self._model_folder is None:

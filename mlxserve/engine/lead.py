@@ -14,18 +14,10 @@ from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.check import report, time_passes
 from mlxserve.engine.context import context_length
-from mlxserve.engine.messages import (
-    Cancel,
-    Command,
-    Failed,
-    ModelFound,
-    Progress,
-    Ready,
-    Submit,
-)
+from mlxserve.engine.desk import Desk, Order
+from mlxserve.engine.messages import ModelFound, Progress, Ready, Step
 from mlxserve.engine.part import Part, load_part
 from mlxserve.engine.scheduler import Limits, Scheduler
-from mlxserve.engine.sequence import Sequence
 from mlxserve.engine.team import Team
 from mlxserve.engine.warmup import warm_up
 from mlxserve.errors import CheckFailed, UserError
@@ -76,7 +68,8 @@ def _begin(
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     team.show(ready.ranks)
     channel.send(ready)
-    _serve(Scheduler(pipeline, _limits(settings)), pipeline, channel, team, ready)
+    scheduler = Scheduler(pipeline, _limits(settings))
+    _serve(Desk(scheduler, channel, ready, part.folder), scheduler, pipeline, channel, team)
 
 
 def _check(
@@ -119,52 +112,31 @@ def _ready(settings: Settings, pipeline: Pipeline, part: Part, team: Team) -> Re
     )
 
 
-def _serve(scheduler: Scheduler, pipeline: Pipeline, channel: EngineChannel, team: Team, ready: Ready) -> NoReturn:
+def _serve(desk: Desk, scheduler: Scheduler, pipeline: Pipeline, channel: EngineChannel, team: Team) -> NoReturn:
     """Step while there is something to do, sleep on the pipe while there is not."""
+    nothing = Step([], [])
     while True:
         if not scheduler.busy:
-            _obey(channel.commands.get(), scheduler, channel, ready)
-            for command in _coming_together(channel):
-                _obey(command, scheduler, channel, ready)
-        while not channel.commands.empty():
-            _obey(channel.commands.get(), scheduler, channel, ready)
+            desk.take(channel.orders.get())
+            for order in _coming_together(channel):
+                desk.take(order)
+        while not channel.orders.empty():
+            desk.take(channel.orders.get())
         with team.meter.working():
             step = scheduler.step()
         team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
-        if step.tokens or step.reading:
+        if step != nothing:
             channel.send(step)
 
 
-def _coming_together(channel: EngineChannel) -> Iterator[Command]:
-    """Commands that follow the first after idleness closely: prompts that are read together are read faster."""
+def _coming_together(channel: EngineChannel) -> Iterator[Order]:
+    """Orders that follow the first after idleness closely: prompts that are read together are read faster."""
     end = time.monotonic() + _LONGEST_GATHERING
     while (left := end - time.monotonic()) > 0:
         try:
-            yield channel.commands.get(timeout=min(left, _GAP))
+            yield channel.orders.get(timeout=min(left, _GAP))
         except Empty:
             return
-
-
-def _obey(command: Command, scheduler: Scheduler, channel: EngineChannel, ready: Ready) -> None:
-    match command:
-        case Submit():
-            if refusal := _refusal(command, ready):
-                channel.send(Failed(command.id, refusal))
-            else:
-                scheduler.add(Sequence.of(command))
-        case Cancel():
-            scheduler.cancel(command.id)
-
-
-def _refusal(submit: Submit, ready: Ready) -> str:
-    """Why this sequence cannot be taken on; the engine trusts nothing."""
-    if not submit.prompt or submit.max_tokens < 1:
-        return "a prompt and a bound on new tokens of at least one token each are needed"
-    if len(submit.prompt) + submit.max_tokens > ready.context_length:
-        return f"{len(submit.prompt)} + {submit.max_tokens} tokens exceed the context of {ready.context_length}"
-    if not all(0 <= token < ready.vocab_size for token in submit.prompt):
-        return f"a token of the prompt is outside the vocabulary of {ready.vocab_size}"
-    return ""
 
 
 def _limits(settings: Settings) -> Limits:

@@ -13,13 +13,21 @@ FinishReason = Literal["stop", "length"]
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
-    """How one sequence's tokens are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off."""
+    """How one sequence's tokens are drawn.
+
+    `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off, and so are penalties of 0, and of 1 for repetition.
+    """
 
     seed: int
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: list[tuple[int, float]] = []
+    """What is added to the logits of tokens."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
@@ -30,6 +38,12 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     sampling: Sampling
     max_tokens: int
     stop_tokens: list[int]
+    top_logprobs: int = -1
+    """So many of the likeliest tokens are told with each token, and its own log-probability; -1: not even that."""
+    prompt_logprobs: bool = False
+    """Whether the same is told of the prompt's tokens."""
+    grammar: str = ""
+    """What the answer must follow, as llguidance writes grammars."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -91,12 +105,21 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     ranks: list[RankFacts]
 
 
+class Likelihood(msgspec.Struct, frozen=True, array_like=True):
+    """A token's natural log-probability as the model gives it, before temperature and penalties; and the likeliest."""
+
+    logprob: float
+    top: list[tuple[int, float]] = []
+    """Token and log-probability, the likeliest first."""
+
+
 class NewToken(msgspec.Struct, frozen=True, array_like=True):
     """A generated token. With `finish` "stop" it is the stop token itself, not part of the answer."""
 
     id: int
     token: int
     finish: FinishReason | None = None
+    likelihood: Likelihood | None = None
 
 
 class Reading(msgspec.Struct, frozen=True, array_like=True):
@@ -107,11 +130,11 @@ class Reading(msgspec.Struct, frozen=True, array_like=True):
     total: int
 
 
-class Step(msgspec.Struct, frozen=True, tag="step"):
-    """What one scheduler step brought, all sequences together."""
+class PromptLikelihoods(msgspec.Struct, frozen=True, array_like=True):
+    """The next tokens of the prompt, in order; its first token has none."""
 
-    tokens: list[NewToken]
-    reading: list[Reading]
+    id: int
+    likelihoods: list[Likelihood]
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -119,6 +142,15 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
     id: int
     message: str
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """What one scheduler step brought, all sequences together."""
+
+    tokens: list[NewToken]
+    reading: list[Reading]
+    prompts: list[PromptLikelihoods] = []
+    failed: list[Failed] = []
 
 
 class Figures(msgspec.Struct, frozen=True, tag="figures"):

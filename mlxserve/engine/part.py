@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlxserve.config import Settings
@@ -20,6 +21,8 @@ class Part:
 
     loaded: LoadedModel
     config: dict[str, Any]
+    folder: Path
+    """Where the tokenizer is."""
 
     @property
     def traits(self) -> dict[str, str]:
@@ -39,7 +42,7 @@ def load_part(
     """Find, fetch and load; `found` is told the model's folder as soon as it is known. Raises UserError."""
     if not settings.model:
         model, config = random_model(settings.place.world_size)
-        return Part(load_model(model, settings), config)
+        return Part(load_model(model, settings), config, Path())
     source = find_model(settings.model, report)
     found(str(source.folder))
-    return Part(load_source(source, settings, report), source.config)
+    return Part(load_source(source, settings, report), source.config, source.folder)

@@ -40,13 +40,28 @@ class PromptBatch:
         width = max(lengths)
         rows = [piece + [0] * (width - len(piece)) for piece in pieces]
         padded = lengths if min(lengths) < width else []
+        if self.sequences[0].prompt_logprobs:
+            return Work(self.batch, mx.array(rows), padded, "all")
         return Work(self.batch, mx.array(rows), padded, "last" if self.wholly_entered else "none")
+
+    def targets(self, work: Work) -> list[int]:
+        """The prompt's tokens that follow those of `work`, the last chunk taken, if all its logits are wanted."""
+        if work.logits != "all":
+            return []
+        (sequence,) = self.sequences
+        first = sequence.read - work.tokens.shape[1]
+        return sequence.prompt[first + 1 : sequence.read + 1]
 
 
 def take_together(waiting: deque[Sequence], most_rows: int, chunk: int) -> list[Sequence]:
-    """Take from the front of `waiting` what is best read together: as many as fit one chunk without much filling."""
+    """Take from the front of `waiting` what is best read together: as many as fit one chunk without much filling.
+
+    A prompt whose own likelihoods are wanted is read alone.
+    """
     taken = [waiting.popleft()]
     while waiting and len(taken) < most_rows and _fit([*taken, waiting[0]], chunk):
+        if taken[0].prompt_logprobs or waiting[0].prompt_logprobs:
+            break
         taken.append(waiting.popleft())
     return taken
 

@@ -9,10 +9,21 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import mlx.core as mx
 
-from mlxserve.engine.messages import NewToken, Reading, Step
+from mlxserve.engine.adjustments import adjusted, note_drawn
+from mlxserve.engine.likelihoods import Likelihoods, likelihoods
+from mlxserve.engine.messages import (
+    Failed,
+    FinishReason,
+    Likelihood,
+    NewToken,
+    PromptLikelihoods,
+    Reading,
+    Step,
+)
 from mlxserve.engine.prefill import PromptBatch, take_together
 from mlxserve.engine.sampler import sample
 from mlxserve.engine.sequence import Sequence
@@ -41,6 +52,19 @@ class Flight:
 
     sequences: list[Sequence]
     prompts: PromptBatch | None = None
+    last: bool = True
+    """Whether tokens are drawn from what lands: not so for a prompt's first chunks."""
+    targets: list[int] = field(default_factory=list)
+    """The prompt's tokens that follow those of this chunk, where their likelihoods are wanted."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Tokens drawn for the rows of a flight, perhaps not computed yet."""
+
+    flight: Flight
+    tokens: mx.array
+    likelihoods: Likelihoods | None
 
 
 @dataclass
@@ -64,7 +88,7 @@ class Scheduler:
         self._joining: list[tuple[PromptBatch, mx.array]] = []
         self._running = RunningBatch()
         self._flights: deque[Flight] = deque()
-        self._unread: deque[tuple[Flight, mx.array]] = deque()
+        self._unread: deque[Drawn] = deque()
         self._open: dict[int, Sequence] = {}
         self._batches = RUNNING
         self._chunks_since_decode = 0
@@ -100,10 +124,12 @@ class Scheduler:
         reading: list[Reading] = []
         work = self._schedule(operations, reading)
         logits = self._pipeline.tick(operations, work, nothing_follows=not self._more_to_read)
+        step = Step([], reading)
         if logits is not None:
-            self._sample(logits[:, -1])
+            self._land(logits, step)
         still_computed = 1 if self._pipeline.depth == 1 and logits is not None else 0
-        return Step(self._read_tokens(still_computed), reading)
+        self._read_tokens(still_computed, step)
+        return step
 
     def _schedule(self, operations: list[CacheOperation], reading: list[Reading]) -> Work | None:
         """Choose the item that enters: a decode step, a chunk of prompts, or nothing."""
@@ -156,8 +182,8 @@ class Scheduler:
     def _read_chunk(self, prompts: PromptBatch, reading: list[Reading]) -> Work:
         work = prompts.next_chunk(self._limits.chunk)
         reading.extend(Reading(one.id, one.read, len(one.prompt)) for one in prompts.sequences if not one.done)
-        if prompts.wholly_entered:
-            self._flights.append(Flight(prompts.sequences, prompts))
+        if prompts.wholly_entered or work.logits == "all":
+            self._flights.append(Flight(prompts.sequences, prompts, prompts.wholly_entered, prompts.targets(work)))
         return work
 
     def _drop_abandoned(self, operations: list[CacheOperation]) -> None:
@@ -198,39 +224,71 @@ class Scheduler:
         self._flights.append(Flight(list(self._running.sequences)))
         return work
 
-    def _sample(self, logits: mx.array) -> None:
-        """Draw a token for each row of the flight that has landed."""
+    def _land(self, logits: mx.array, step: Step) -> None:
+        """A flight has landed: draw a token for each of its rows from `logits` [rows, positions, vocabulary]."""
         flight = self._flights.popleft()
-        settings = [sequence.sampling for sequence in flight.sequences]
-        tokens = sample(logits, settings, [sequence.sampled for sequence in flight.sequences])
-        mx.async_eval(tokens)  # type: ignore[no-untyped-call]
+        if flight.targets:
+            self._tell_prompt(flight, logits[0], step)
+        if not flight.last:
+            return
+        if any(sequence.matcher for sequence in flight.sequences):
+            self._read_tokens(0, step)  # grammars go on from tokens that are known
+        drawn = self._draw(flight, logits[:, -1], step)
         for sequence in flight.sequences:
             sequence.sampled += 1
         if flight.prompts is None:
-            self._running.inputs = tokens
+            self._running.inputs = drawn.tokens
         else:
             self._reading.remove(flight.prompts)
-            self._joining.append((flight.prompts, tokens))
-        self._unread.append((flight, tokens))
+            self._joining.append((flight.prompts, drawn.tokens))
+        self._unread.append(drawn)
 
-    def _read_tokens(self, leave: int) -> list[NewToken]:
+    def _draw(self, flight: Flight, logits: mx.array, step: Step) -> Drawn:
+        sequences = flight.sequences
+        settings = [sequence.sampling for sequence in sequences]
+        tokens = sample(adjusted(logits, sequences), settings, [sequence.sampled for sequence in sequences])
+        note_drawn(tokens, sequences)
+        for sequence in sequences:
+            if sequence.matcher and sequence.matcher.error and not sequence.done:
+                self._close(sequence)
+                step.failed.append(Failed(sequence.id, sequence.matcher.error))
+        alternatives = max(sequence.top_logprobs for sequence in sequences)
+        told = likelihoods(logits, tokens, alternatives) if alternatives >= 0 else None
+        mx.async_eval(tokens, *(told.arrays if told else []))  # type: ignore[no-untyped-call]
+        return Drawn(flight, tokens, told)
+
+    def _tell_prompt(self, flight: Flight, logits: mx.array, step: Step) -> None:
+        (sequence,) = flight.sequences
+        if not sequence.done:
+            found = likelihoods(logits[: len(flight.targets)], mx.array(flight.targets), max(0, sequence.top_logprobs))
+            told = found.told([max(0, sequence.top_logprobs)] * len(flight.targets))
+            step.prompts.append(PromptLikelihoods(sequence.id, [one for one in told if one]))
+
+    def _read_tokens(self, leave: int, step: Step) -> None:
         """Look at the drawn tokens of all flights but the last `leave`, which are still being computed."""
-        news = []
         while len(self._unread) > leave:
-            flight, tokens = self._unread.popleft()
-            for sequence, token in zip(flight.sequences, token_rows(tokens[None])[0], strict=True):
+            drawn = self._unread.popleft()
+            sequences = drawn.flight.sequences
+            tokens = token_rows(drawn.tokens[None])[0]
+            told = drawn.likelihoods.told([one.top_logprobs for one in sequences]) if drawn.likelihoods else []
+            for sequence, token, likelihood in zip_longest(sequences, tokens, told):
                 if not sequence.done:
-                    news.append(self._emit(sequence, token))
-        return news
+                    step.tokens.append(self._emit(sequence, token, likelihood))
 
-    def _emit(self, sequence: Sequence, token: int) -> NewToken:
+    def _emit(self, sequence: Sequence, token: int, likelihood: Likelihood | None) -> NewToken:
         sequence.emitted += 1
-        new = NewToken(sequence.id, token)
+        finish: FinishReason | None = None
         if token in sequence.stop_tokens:
-            new = NewToken(sequence.id, token, "stop")
+            finish = "stop"
         elif sequence.emitted >= sequence.max_tokens:
-            new = NewToken(sequence.id, token, "length")
+            finish = "length"
+        elif sequence.matcher:
+            sequence.matcher.accept(token)
+        new = NewToken(sequence.id, token, finish, likelihood)
         if new.finish:
-            sequence.done = True
-            del self._open[sequence.id]
+            self._close(sequence)
         return new
+
+    def _close(self, sequence: Sequence) -> None:
+        sequence.done = True
+        del self._open[sequence.id]

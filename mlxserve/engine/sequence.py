@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mlxserve.engine.messages import Sampling, Submit
+from mlxserve.engine.penalties import Penalties, penalties_of
+
+if TYPE_CHECKING:
+    from mlxserve.engine.grammar import Matcher
 
 
 @dataclass(eq=False)
@@ -24,11 +29,27 @@ class Sequence:
     """Tokens told to the node."""
     done: bool = field(default=False)
     """Finished or cancelled: its row is dropped at the next occasion."""
+    top_logprobs: int = -1
+    """How many alternatives are told with each token; -1: not even the token's own log-probability."""
+    prompt_logprobs: bool = False
+    penalties: Penalties | None = None
+    matcher: Matcher | None = None
+    """Set once its grammar is compiled, before the scheduler gets the sequence."""
+    grammar_error: str = ""
 
     @classmethod
     def of(cls, submit: Submit) -> Sequence:
         """The sequence that the node asks for."""
-        return cls(submit.id, submit.prompt, submit.sampling, submit.max_tokens, frozenset(submit.stop_tokens))
+        return cls(
+            id=submit.id,
+            prompt=submit.prompt,
+            sampling=submit.sampling,
+            max_tokens=submit.max_tokens,
+            stop_tokens=frozenset(submit.stop_tokens),
+            top_logprobs=submit.top_logprobs,
+            prompt_logprobs=submit.prompt_logprobs,
+            penalties=penalties_of(submit.sampling, submit.prompt),
+        )
 
     @property
     def unread(self) -> int:

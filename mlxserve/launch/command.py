@@ -82,8 +82,13 @@ def _user() -> str:
         return ""
 
 
-def mpirun(hosts: tuple[Host, ...], environment: dict[str, str], command: list[str]) -> list[str]:
-    """The mpirun command that starts `command` on all hosts, as `mlx.launch` has it."""
+def mpirun(
+    hosts: tuple[Host, ...], environment: dict[str, str], command: list[str], passed: tuple[str, ...] = ()
+) -> list[str]:
+    """The mpirun command that starts `command` on all hosts, as `mlx.launch` has it.
+
+    The variables named in `passed` are taken from mpirun's own environment.
+    """
     path = shutil.which("mpirun")
     if path is None:
         raise UserError("the mpi backend needs Open MPI's mpirun, which is not installed on this machine")
@@ -95,6 +100,7 @@ def mpirun(hosts: tuple[Host, ...], environment: dict[str, str], command: list[s
         variables = {"DYLD_LIBRARY_PATH": folder, "MLX_MPI_LIBNAME": library, **variables}
     slots = ["--host", ",".join(f"{host.ssh}:1" for host in hosts)]
     exports = [word for name, value in variables.items() for word in ("-x", f"{name}={value}")]
+    exports += [word for name in passed for word in ("-x", name)]
     return [path, *slots, *exports, "--", os.path.expanduser(command[0]), *command[1:]]
 
 

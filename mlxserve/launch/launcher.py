@@ -17,7 +17,7 @@ from mlxserve.launch.output import say
 from mlxserve.launch.ports import Ports
 from mlxserve.launch.process import Start
 from mlxserve.launch.processes import Processes
-from mlxserve.launch.ranks import HARMFUL, Rank, environment_of, ranks_of
+from mlxserve.launch.ranks import HARMFUL, Rank, environment_of, ranks_of, secrets_of
 from mlxserve.launch.request import LaunchRequest
 from mlxserve.launch.script import script_of
 
@@ -61,13 +61,15 @@ def _hosts(request: LaunchRequest) -> Hostfile:
 def _starts(hosts: Hostfile, request: LaunchRequest, command: list[str]) -> list[Start]:
     here = folder()
     if hosts.backend == "mpi":
-        together = mpirun(hosts.hosts, environment_of(hosts), command)
-        rank = Rank("mpirun", Host(hosts_file.THIS_MACHINE))
-        return [Start(rank.label, starting(rank.host, script_of(rank, together, here)))]
-    return [
-        Start(rank.label, starting(rank.host, script_of(rank, command, here)), anywhere(command[0]))
-        for rank in ranks_of(hosts, request)
-    ]
+        secrets = secrets_of(request)
+        rank = Rank("mpirun", Host(hosts_file.THIS_MACHINE), secrets=secrets)
+        return [_start(rank, mpirun(hosts.hosts, environment_of(hosts), command, tuple(secrets)), here)]
+    return [_start(rank, command, here) for rank in ranks_of(hosts, request)]
+
+
+def _start(rank: Rank, command: list[str], here: str) -> Start:
+    secrets, program = tuple(rank.secrets.values()), anywhere(command[0])
+    return Start(rank.label, starting(rank.host, script_of(rank, command, here)), program, secrets)
 
 
 def _warn(hosts: Hostfile) -> None:

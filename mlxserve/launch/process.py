@@ -23,6 +23,8 @@ class Start(msgspec.Struct, frozen=True):
     command: list[str]
     program: str = ""
     """The path of the program there."""
+    secrets: tuple[str, ...] = ()
+    """The first lines of its standard input."""
 
 
 class Process(asyncio.SubprocessProtocol):
@@ -33,6 +35,7 @@ class Process(asyncio.SubprocessProtocol):
         self.over_ssh = os.path.basename(start.command[0]) == "ssh"
         self._command = start.command
         self._program = start.program
+        self._secrets = start.secrets
         self._lines = {
             1: Lines(sys.stdout.buffer, start.label, number),
             2: Lines(sys.stderr.buffer, start.label, number),
@@ -52,6 +55,7 @@ class Process(asyncio.SubprocessProtocol):
             raise UserError(f"{self.label} needs {self._command[0]}, which is not installed here") from error
         finally:
             os.close(reading)
+        os.write(self._orders, "".join(f"{line}\n" for line in self._secrets).encode())
 
     async def ended(self) -> int:
         """Wait for the end, clear up what is left; returns the exit code, 128 + n for signal n as in a shell.

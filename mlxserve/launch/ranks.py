@@ -6,6 +6,7 @@ import json
 
 import msgspec
 
+from mlxserve.keys import API_KEY_VARIABLE
 from mlxserve.launch.hostfile import Host, Hostfile
 from mlxserve.launch.request import DEFAULT_PORT, LaunchRequest
 
@@ -21,6 +22,8 @@ class Rank(msgspec.Struct, frozen=True):
     environment: dict[str, str] = {}
     files: dict[str, str] = {}
     """The contents of the files whose names a variable of the process must hold, by variable."""
+    secrets: dict[str, str] = {}
+    """Variables whose values its script reads from its standard input, a line each."""
 
 
 def ranks_of(hostfile: Hostfile, request: LaunchRequest) -> list[Rank]:
@@ -38,7 +41,7 @@ def ranks_of(hostfile: Hostfile, request: LaunchRequest) -> list[Rank]:
         shared["MLX_JACCL_RING"] = "1"
     labels = labels_of(hostfile.hosts)
     return [
-        Rank(labels[number], host, {**shared, "MLX_RANK": str(number)}, files)
+        Rank(labels[number], host, {**shared, "MLX_RANK": str(number)}, files, {} if number else secrets_of(request))
         for number, host in enumerate(hostfile.hosts)
     ]
 
@@ -57,6 +60,11 @@ def environment_of(hostfile: Hostfile) -> dict[str, str]:
     """The variables that the hosts file sets, without the harmful one."""
     pairs = (variable.split("=", 1) for variable in hostfile.envs)
     return {name: value for name, value in pairs if name != HARMFUL}
+
+
+def secrets_of(request: LaunchRequest) -> dict[str, str]:
+    """The variables of rank 0, which serves, that nobody else must see."""
+    return {API_KEY_VARIABLE: ",".join(request.api_keys)} if request.api_keys else {}
 
 
 def labels_of(hosts: tuple[Host, ...]) -> list[str]:

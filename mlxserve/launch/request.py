@@ -23,5 +23,7 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     """Empty: the program that runs now."""
     deploy: bool = False
     """Whether hosts that have another program, or none, are given this one first."""
+    api_keys: tuple[str, ...] = ()
+    """For rank 0 alone, which it gets where no list of processes shows them."""
     flags: tuple[str, ...] = ()
-    """What follows the subcommand, passed on unchanged."""
+    """What follows the subcommand, passed on unchanged, but for `api_keys`."""

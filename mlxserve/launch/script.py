@@ -1,9 +1,10 @@
 """The bash script that runs one rank, on this machine or another, and sees to it that nothing of it stays behind.
 
-The script's standard input is its order channel. The launcher holds it open, and writes a line to it to end the rank;
-where the launcher dies or the connection drops, it closes. Either way the guard in the script sends SIGTERM to the
-rank, and SIGKILL four seconds later or on a second line. The program's own standard input is a pipe that the guard
-holds open. So nothing depends on a terminal, on ssh's way of passing signals, or on the program's good will.
+The script's standard input is its order channel, after the lines with the rank's secrets, if it has any. The launcher
+holds it open, and writes a line to it to end the rank; where the launcher dies or the connection drops, it closes.
+Either way the guard in the script sends SIGTERM to the rank, and SIGKILL four seconds later or on a second line. The
+program's own standard input is a pipe that the guard holds open. So nothing depends on a terminal, on ssh's way of
+passing signals, or on the program's good will.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ exit $code"""
 def script_of(rank: Rank, command: list[str], folder: str) -> str:
     """The script that runs `command` as `rank`, in `folder` where that exists. Its exit code is the command's."""
     lines = [
+        *(f"IFS= read -r {name} && export {name}" for name in rank.secrets),
         GUARD,
         f"if [ -d {shlex.quote(folder)} ]; then cd {shlex.quote(folder)}; fi",
         f"unset {' '.join(INHERITED)}",

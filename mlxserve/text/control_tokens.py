@@ -28,13 +28,30 @@ class ControlTokens:
     def mark(self, message: Message) -> Message:
         """A copy of `message` in which control tokens are marked, in all its strings."""
         tokens = self._answered if message["role"] == "assistant" else self._typed
-        marked: Message = self._mark(message, tokens)
+        marked: Message = self._marked(message, tokens)
         return marked
+
+    def mark_all(self, value: Any) -> Any:
+        """A copy of `value`, anything that JSON can say, in which control tokens are marked."""
+        return self._marked(value, self._typed)
 
     def encode(self, chat: str) -> list[int]:
         """The token ids of a chat that was rendered from marked messages."""
         ids: list[int] = self._encode(self._tokenizer, chat)
         return ids
+
+    def without_marks(self, chat: str) -> str:
+        """A rendered chat with nothing but its text: marking drops whatever is marked already."""
+        unmarked: str = self._mark(chat, _any_of(set()))
+        return unmarked
+
+    def _marked(self, value: Any, tokens: re.Pattern[str]) -> Any:
+        """transformers' marks leave names of fields alone, which clients choose too."""
+        if isinstance(value, dict):
+            return {self._mark(name, tokens): self._marked(one, tokens) for name, one in value.items()}
+        if isinstance(value, list):
+            return [self._marked(one, tokens) for one in value]
+        return self._mark(value, tokens)
 
 
 def _control_tokens(wrapper: Any) -> set[str]:

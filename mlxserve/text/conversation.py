@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,8 @@ BILLING_LINE = re.compile(r"\A\s*x-anthropic-billing-header:[^\n]*\n*")
 
 def normalized(messages: list[Message]) -> list[Message]:
     """`messages` with developers called system, and without the line that changes with each request."""
-    return [_system(message) if message["role"] in ("system", "developer") else message for message in messages]
+    named = [_system(message) if message["role"] in ("system", "developer") else message for message in messages]
+    return [message for message in named if message["role"] != "system" or message["content"]] or named
 
 
 def arrangements(messages: list[Message]) -> Iterator[list[Message]]:
@@ -35,6 +37,24 @@ def arrangements(messages: list[Message]) -> Iterator[list[Message]]:
         user = others[first_user]
         folded = {**user, "content": _text([*system, user])}
         yield [*others[:first_user], folded, *others[first_user + 1 :]]
+
+
+def with_short_ids(messages: list[Message]) -> list[Message]:
+    """`messages` with ids of calls as Mistral's templates want them: nine letters and digits."""
+    return [_shortened(message) for message in messages]
+
+
+def _shortened(message: Message) -> Message:
+    changed = dict(message)
+    if "tool_call_id" in message:
+        changed["tool_call_id"] = _short(message["tool_call_id"])
+    if calls := message.get("tool_calls"):
+        changed["tool_calls"] = [{**call, "id": _short(call["id"])} for call in calls]
+    return changed
+
+
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:9]
 
 
 def _system(message: Message) -> Message:

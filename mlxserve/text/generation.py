@@ -2,60 +2,133 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import msgspec
+
 from mlxserve.engine.client import EngineClient, Generated
-from mlxserve.engine.messages import FinishReason, Reading, Sampling
-from mlxserve.text.output import OutputReader, Piece
+from mlxserve.engine.messages import FinishReason, Likelihood, PromptLikelihoods, Reading, Sampling
+from mlxserve.text.format import Tools, call_of
+from mlxserve.text.output import OutputReader
+from mlxserve.text.pieces import Content, Piece, TokenLogprob, ToolCall
 from mlxserve.text.tokenizer import Tokenizer
 
 
-class Generation:
-    """Generates an answer to `prompt`; what is known of it grows while `pieces` is iterated."""
+class Task(msgspec.Struct, frozen=True):
+    """What is to be generated, and how it is read."""
 
-    def __init__(
-        self,
-        engine: EngineClient,
-        tokenizer: Tokenizer,
-        prompt: list[int],
-        sampling: Sampling,
-        max_tokens: int,
-        stop: Sequence[str] = (),
-    ) -> None:
+    prompt: list[int]
+    sampling: Sampling = Sampling(0)
+    max_tokens: int = 1
+    stop: list[str] = []
+    top_logprobs: int = -1
+    """As in messages.Submit."""
+    prompt_logprobs: bool = False
+    grammar: str = ""
+    reads_marks: bool = False
+    """Whether reasoning and calls of `tools` are told apart from content."""
+    tools: Tools = []
+    calls_forced: bool = False
+    """Whether the answer is a JSON list of calls, as `grammar.calls_schema` has it."""
+    thinking: bool = False
+    """Whether the prompt ends within the model's reasoning."""
+    continues: bool = False
+    """Whether the prompt ends within the answer."""
+
+
+class Generation:
+    """Generates an answer to a prompt; what is known of it grows while `pieces` is iterated."""
+
+    def __init__(self, engine: EngineClient, tokenizer: Tokenizer, task: Task) -> None:
         self._engine = engine
-        self._stop_tokens = tokenizer.stop_tokens
-        self._reader = OutputReader(tokenizer.detokenizer(), stop)
-        self._sampling = sampling
-        self._max_tokens = max_tokens
-        self.prompt = prompt
+        self._tokenizer = tokenizer
+        self._task = task
+        format = tokenizer.format if task.reads_marks else None
+        tools = [] if task.calls_forced else task.tools
+        detokenizer = tokenizer.detokenizer(continues=task.continues or not task.reads_marks)
+        self._reader = OutputReader(detokenizer, task.stop, format, tools, task.thinking)
+        self._forced: list[str] = []
+        self.prompt = task.prompt
+        self.open = False
+        """Whether it waits for the engine, or runs there."""
         self.prompt_tokens_read = 0
+        self.prompt_likelihoods: list[Likelihood] = []
+        """Of the prompt's tokens from the second on, where they are asked for."""
+        self.logprobs: list[TokenLogprob] = []
+        """Of all its tokens, where they are asked for: the stop token and those of a stop string among them."""
         self.completion_tokens = 0
         """As vLLM and llama-server count: with the stop token, and with the tokens of a stop string."""
         self.finish_reason: FinishReason | None = None
+        self.called_tools = False
         self.first_token_at = 0.0
         self.last_token_at = 0.0
         """Both by `time.perf_counter`; 0 until there is one."""
 
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens that the model spent on reasoning."""
+        return self._reader.reasoning_tokens
+
+    @property
+    def task(self) -> Task:
+        """What was asked for."""
+        return self._task
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its tokens are drawn."""
+        return self._task.sampling
+
+    @property
+    def found_stop_string(self) -> bool:
+        """Whether a stop string ended it."""
+        return self._reader.stopped
+
+    @property
+    def stop_string(self) -> str:
+        """The one that ended it; empty if none did."""
+        return self._reader.stop_string
+
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """The answer as it comes. Closing the iterator ends the sequence. Raises what EngineClient.generate raises."""
-        events = self._engine.generate(self.prompt, self._sampling, self._max_tokens, self._stop_tokens)
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, Reading):
-                    self.prompt_tokens_read = event.done
-                    continue
-                for piece in self._read(event):
-                    yield piece
-                if self.finish_reason is not None:
-                    break
+        task = self._task
+        events = self._engine.generate(
+            task.prompt,
+            task.sampling,
+            task.max_tokens,
+            self._tokenizer.stop_tokens,
+            task.top_logprobs,
+            task.prompt_logprobs,
+            task.grammar,
+        )
+        self.open = True
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    match event:
+                        case Reading():
+                            self.prompt_tokens_read = event.done
+                        case PromptLikelihoods():
+                            self.prompt_likelihoods += event.likelihoods
+                        case Generated():
+                            for piece in self._read(event):
+                                yield piece
+                    if self.finish_reason is not None:
+                        break
+        finally:
+            self.open = False
 
     def _read(self, event: Generated) -> list[Piece]:
         self.last_token_at = time.perf_counter()
         self.first_token_at = self.first_token_at or self.last_token_at
         by_stop_token = event.finish == "stop"
-        pieces = self._reader.read(event.tokens[:-1] if by_stop_token else event.tokens)
+        tokens = event.tokens[:-1] if by_stop_token else event.tokens
+        logprobs = self._logprobs(event)
+        self.logprobs += logprobs
+        pieces = self._reader.read(tokens, logprobs)
         self.completion_tokens = self._reader.tokens_read
         if self._reader.stopped:
             self.finish_reason = "stop"
@@ -63,4 +136,36 @@ class Generation:
             self.completion_tokens += by_stop_token
             pieces += self._reader.finish()
             self.finish_reason = "stop" if self._reader.stopped else event.finish
+        if self._task.calls_forced:
+            pieces = self._forced_calls(pieces)
+        self.called_tools = self.called_tools or any(isinstance(piece, ToolCall) for piece in pieces)
         return pieces
+
+    def _logprobs(self, event: Generated) -> list[TokenLogprob]:
+        return [
+            self._tokenizer.logprob(token, one.logprob, one.top)
+            for token, one in zip(event.tokens, event.likelihoods, strict=False)  # none at all, or one for each
+        ]
+
+    def _forced_calls(self, pieces: list[Piece]) -> list[Piece]:
+        """`pieces` without content, which is JSON; at the end, its calls. What is no whole call, alone, is content."""
+        self._forced += [piece.text for piece in pieces if isinstance(piece, Content)]
+        others: list[Piece] = [piece for piece in pieces if not isinstance(piece, Content)]
+        if self.finish_reason is None:
+            return others
+        text = "".join(self._forced)
+        calls = _whole_calls(text)
+        return [*others, *calls] if calls or not text else [*others, Content(text)]
+
+
+def _whole_calls(text: str) -> list[ToolCall]:
+    """Those of a JSON list, which may have been cut off."""
+    calls, decoder, at = list[ToolCall](), json.JSONDecoder(), text.find("{")
+    while at >= 0:
+        try:
+            call, end = decoder.raw_decode(text, at)
+            calls.append(call_of(call))
+        except ValueError:
+            break
+        at = text.find("{", end)
+    return calls

@@ -16,16 +16,21 @@ class StopStrings:
         self._strings = strings
         self._held = ""
         self.found = False
+        self.string = ""
+        """The one that was found; empty until then."""
 
     def feed(self, text: str) -> str:
         """The text that is certain to be part of the answer now; after a stop string nothing is."""
         if self.found or not self._strings:
             return "" if self.found else text
         text = self._held + text
-        matches = [(at + len(stop), at) for stop in self._strings if (at := text.find(stop)) >= 0]
-        self.found = bool(matches)
-        end = min(matches)[1] if matches else min(_possible_start(text, stop) for stop in self._strings)
-        self._held = "" if matches else text[end:]
+        matches = [(at + len(stop), at, stop) for stop in self._strings if (at := text.find(stop)) >= 0]
+        if matches:
+            self.found, self._held = True, ""
+            _, end, self.string = min(matches)
+        else:
+            end = min(_possible_start(text, stop) for stop in self._strings)
+            self._held = text[end:]
         return text[:end]
 
     def flush(self) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mlxserve.errors import UserError
+from mlxserve.text.format import OutputFormat
+from mlxserve.text.infill import Infill
+from mlxserve.text.pieces import TokenLogprob, TokenText
 from mlxserve.text.template import PLAIN_TEMPLATE, ChatTemplate
+from mlxserve.text.token_bytes import TokenBytes
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +37,78 @@ class Tokenizer:
 
     def __init__(self, wrapper: Any) -> None:
         self._wrapper = wrapper
+        self._bytes = TokenBytes(wrapper)
         self.stop_tokens: list[int] = sorted(wrapper.eos_token_ids)
         self.chat_template = ChatTemplate(wrapper)
+        self.format = OutputFormat.of(wrapper)
+        self.infill = Infill.of(wrapper)
+        """How a gap in a text is filled; None if the model was not trained to."""
+        self._word = self.encode("a", special=False)
 
-    def detokenizer(self) -> Detokenizer:
-        """A fresh one, for one answer."""
+    def detokenizer(self, continues: bool = False) -> Detokenizer:
+        """A fresh one, for one answer, whose leading space it drops, unless the answer `continues` a text."""
         detokenizer: Detokenizer = self._wrapper.detokenizer
+        if continues:
+            for token in self._word:  # only text at the very beginning loses its space
+                detokenizer.add_token(token)
+            assert detokenizer.last_segment
         return detokenizer
+
+    @property
+    def think_end_tokens(self) -> list[int]:
+        """What ends the model's reasoning; empty if it does not reason."""
+        return list(self._wrapper.think_end_tokens or [])
+
+    def is_thinking(self, prompt: list[int]) -> bool:
+        """Whether `prompt` ends within the model's reasoning."""
+        if not self.format.has_thinking:
+            return False
+        return bool(self._wrapper.rfind_think_start(prompt) > self._wrapper.rfind_think_end(prompt))
+
+    def logprob(self, token: int, logprob: float, top: Sequence[tuple[int, float]]) -> TokenLogprob:
+        """A token and the likeliest in its place, as texts."""
+        return TokenLogprob(self._text(token, logprob), [self._text(*one) for one in top])
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """The tokens of `text` as it is; with `special`, what the tokenizer begins a text with before them."""
+        ids: list[int] = self._wrapper.encode(text, add_special_tokens=special)
+        return ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, control tokens too."""
+        text: str = self._wrapper.decode(list(tokens))
+        return text
+
+    def encode_plain(self, text: str) -> list[int]:
+        """The tokens of `text`, in which control tokens are text like any other. Raises PromptRefused."""
+        return self.chat_template.encode_plain(text)
+
+    def encode_within(self, text: str) -> list[int]:
+        """As `encode_plain`, but of `text` within a longer one, before which SentencePiece puts no space."""
+        tokens = self.encode_plain(text)
+        if b"".join(map(self.bytes_of, tokens)) == text.encode():
+            return tokens
+        newline, after_newline = self.encode_plain("\n"), self.encode_plain(f"\n{text}")
+        return after_newline[len(newline) :] if after_newline[: len(newline)] == newline else tokens
+
+    def bytes_of(self, token: int) -> bytes:
+        """What `token` stands for: perhaps a part of a character only."""
+        return self._bytes.of(token)
+
+    def control_token(self, kind: Literal["bos", "eos", "pad"]) -> str | None:
+        """What the tokenizer has for the beginning or the end of a sequence, or for filling."""
+        token: str | None = getattr(self._wrapper, f"{kind}_token")
+        return token
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """What begins a sequence, if there is such a token."""
+        number: int | None = self._wrapper.bos_token_id
+        return number
+
+    def _text(self, token: int, logprob: float) -> TokenText:
+        found = self._bytes.of(token)
+        return TokenText(found.decode(errors="replace"), tuple(found), logprob)
 
 
 def load_tokenizer(folder: Path, chat_template: str = "") -> Tokenizer:

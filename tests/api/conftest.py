@@ -11,6 +11,7 @@ from contextlib import (
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -114,4 +115,10 @@ async def http(base: str) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def client(base: str) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+async def claude(base: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    async with anthropic.AsyncAnthropic(base_url=base, api_key="none", max_retries=0) as client:
         yield client

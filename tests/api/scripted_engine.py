@@ -7,7 +7,18 @@ from pathlib import Path
 
 from mlxserve.engine import messages
 from mlxserve.engine.client import EngineClient
-from mlxserve.engine.messages import Cancel, Command, FinishReason, NewToken, RankFacts, Ready, Step, Submit
+from mlxserve.engine.messages import (
+    Cancel,
+    Command,
+    FinishReason,
+    Likelihood,
+    NewToken,
+    PromptLikelihoods,
+    RankFacts,
+    Ready,
+    Step,
+    Submit,
+)
 
 RANKS = [
     RankFacts(0, "mini-1", 11, "M4", 0, 13, 1_700_000_000, 1_900_000_000, 21.3, 0.5),
@@ -22,6 +33,8 @@ class ScriptedEngine:
         self.client = EngineClient()
         self.script: list[int] | None = []
         self.finish: FinishReason = "stop"
+        self.likelihood: Likelihood | None = None
+        """Told with each token, where the test sets it."""
         self.submitted: asyncio.Queue[Submit] = asyncio.Queue()
         self.cancelled: asyncio.Queue[int] = asyncio.Queue()
 
@@ -47,7 +60,8 @@ class ScriptedEngine:
     def say(self, number: int, *tokens: int, finish: FinishReason | None = None) -> None:
         """A step for each of `tokens`; `finish` with the last."""
         for i, token in enumerate(tokens):
-            self.client.receive(Step([NewToken(number, token, finish if i == len(tokens) - 1 else None)], []))
+            last = finish if i == len(tokens) - 1 else None
+            self.client.receive(Step([NewToken(number, token, last, self.likelihood)], []))
 
     def _take(self, command: Command) -> None:
         match command:
@@ -58,7 +72,14 @@ class ScriptedEngine:
             case Cancel():
                 self.cancelled.put_nowait(command.id)
 
+    def tell_prompt(self, command: Submit) -> None:
+        """The likelihoods of the prompt's tokens, if they are asked for: -1 for the second, -2 for the third…"""
+        if command.prompt_logprobs:
+            told = [Likelihood(-1.0 - i, [(token, -0.5), (0, -1.5)]) for i, token in enumerate(command.prompt[1:])]
+            self.client.receive(Step([], [], [PromptLikelihoods(command.id, told)]))
+
     def _answer(self, command: Submit) -> None:
+        self.tell_prompt(command)
         tokens = list(self.script or [])
         tokens += command.stop_tokens[-1:] if self.finish == "stop" else []
         finish = self.finish

@@ -158,7 +158,8 @@ async def test_all_kinds_of_messages_are_taken(http: httpx.AsyncClient, engine: 
     assert answer.status_code == 200
     text = plain.decode((await engine.submitted.get()).prompt)
     assert "<|im_start|>system\nOne\nTwo<|im_end|>" in text
-    assert "<|im_start|>tool\n42<|im_end|>" in text
+    assert '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>' in text, "the template knows no calls"
+    assert "<|im_start|>user\n<tool_response>\n42\n</tool_response><|im_end|>" in text
 
 
 async def test_a_long_prompt_gets_headers_at_once_and_comments(

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from .scripted_engine import ScriptedEngine
@@ -78,15 +77,59 @@ MALFORMED: dict[str, tuple[bytes, str | None]] = {
     "17 stops": (_with(b'"stop":[' + b",".join([b'"a"'] * 17) + b"]"), "stop"),
     "stream a string": (_with(b'"stream":"yes"'), "stream"),
     "stream_options a list": (_with(b'"stream_options":[]'), "stream_options"),
-    "two answers": (_with(b'"n":2'), "n"),
-    "logprobs": (_with(b'"logprobs":true'), "logprobs"),
-    "tools": (_with(b'"tools":[{"type":"function","function":{"name":"f"}}]'), "tools"),
-    "tool_choice required": (_with(b'"tool_choice":"required"'), "tool_choice"),
-    "json": (_with(b'"response_format":{"type":"json_object"}'), "response_format"),
-    "logit_bias": (_with(b'"logit_bias":{"999999999":1}'), "logit_bias"),
-    "presence_penalty": (_with(b'"presence_penalty":0.5'), "presence_penalty"),
-    "frequency_penalty": (_with(b'"frequency_penalty":-0.5'), "frequency_penalty"),
-    "chat_template_kwargs": (_with(b'"chat_template_kwargs":{"chat_template":"x"}'), "chat_template_kwargs"),
+    "no answers": (_with(b'"n":0'), "n"),
+    "65 answers": (_with(b'"n":65'), "n"),
+    "n true": (_with(b'"n":true'), "n"),
+    "logprobs a number": (_with(b'"logprobs":5'), "logprobs"),
+    "top_logprobs alone": (_with(b'"top_logprobs":5'), "top_logprobs"),
+    "21 top_logprobs": (_with(b'"logprobs":true,"top_logprobs":21'), "top_logprobs"),
+    "tools an object": (_with(b'"tools":{"type":"function","function":{"name":"f"}}'), "tools"),
+    "tool of another type": (_with(b'"tools":[{"type":"browser"}]'), "tools[0].type"),
+    "tool without a name": (_with(b'"tools":[{"type":"function","function":{}}]'), "tools[0].function.name"),
+    "parameters a list": (
+        _with(b'"tools":[{"type":"function","function":{"name":"f","parameters":[]}}]'),
+        "tools[0].function.parameters",
+    ),
+    "tool_choice required without tools": (_with(b'"tool_choice":"required"'), "tool_choice"),
+    "tool_choice of a tool that is not there": (
+        _with(
+            b'"tools":[{"type":"function","function":{"name":"f"}}],'
+            b'"tool_choice":{"type":"function","function":{"name":"g"}}'
+        ),
+        "tool_choice",
+    ),
+    "tool_choice a word": (_with(b'"tool_choice":"maybe"'), "tool_choice"),
+    "parameters that cannot be guaranteed": (
+        _with(
+            b'"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"array","uniqueItems":true}}}],'
+            b'"tool_choice":"required"'
+        ),
+        "tools",
+    ),
+    "a form that there is not": (_with(b'"response_format":{"type":"yaml"}'), "response_format.type"),
+    "schema missing": (_with(b'"response_format":{"type":"json_schema"}'), "response_format.json_schema"),
+    "schema that cannot be guaranteed": (
+        _with(b'"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"not":{}}}}'),
+        "response_format",
+    ),
+    "schema that names an address": (
+        _with(
+            b'"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"$ref":"http://127.0.0.1/"}}}'
+        ),
+        "response_format",
+    ),
+    "a broken pattern": (_with(b'"guided_regex":"(a"'), "guided_regex"),
+    "a broken grammar": (_with(b'"grammar":"root ::= ("'), "grammar"),
+    "two forms": (_with(b'"guided_regex":"a","grammar":"root ::= \\"a\\""'), "grammar"),
+    "logit_bias beyond the vocabulary": (_with(b'"logit_bias":{"999999999":1}'), "logit_bias"),
+    "logit_bias of a word": (_with(b'"logit_bias":{"the":1}'), "logit_bias"),
+    "logit_bias of a negative token": (_with(b'"logit_bias":{"-1":1}'), "logit_bias"),
+    "logit_bias too high": (_with(b'"logit_bias":{"5":101}'), "logit_bias[...]"),
+    "presence_penalty too high": (_with(b'"presence_penalty":2.5'), "presence_penalty"),
+    "frequency_penalty a string": (_with(b'"frequency_penalty":"1"'), "frequency_penalty"),
+    "repetition_penalty negative": (_with(b'"repetition_penalty":-1'), "repetition_penalty"),
+    "a template of the client's": (_with(b'"chat_template_kwargs":{"chat_template":"x"}'), "chat_template_kwargs"),
+    "the server's variables": (_with(b'"chat_template_kwargs":{"messages":[]}'), "chat_template_kwargs"),
     "model a number": (_with(b'"model":3'), "model"),
     "more messages than context": (
         b'{"messages":[' + b",".join([b'{"role":"user","content":""}'] * 1001) + b"]}",
@@ -117,6 +160,13 @@ async def test_malformed_requests_are_refused_in_openais_shape_and_the_server_se
 @pytest.mark.parametrize(
     "field",
     [
+        b'"n":3',
+        b'"logprobs":true,"top_logprobs":3',
+        b'"tools":[{"type":"function","function":{"name":"f"}}]',
+        b'"response_format":{"type":"json_object"}',
+        b'"presence_penalty":0.5,"frequency_penalty":-0.5,"repetition_penalty":1.1,"logit_bias":{"5":-100}',
+        b'"chat_template_kwargs":{"enable_thinking":false}',
+        b'"reasoning_effort":"low"',
         b'"n":1',
         b'"n":null',
         b'"logprobs":false',
@@ -175,12 +225,6 @@ async def test_a_body_over_the_limit_is_413(http: httpx.AsyncClient) -> None:
     answer = await http.post("/v1/chat/completions", content=_saying(b'"' + b"a" * 2**20 + b'"'))
     assert answer.status_code == 413
     assert _error(answer)["code"] == "body_too_large"
-
-
-async def test_an_unknown_model_is_404_and_the_served_one_named(client: openai.AsyncOpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="mlx-community/Tiny-8bit") as raised:
-        await client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}])
-    assert raised.value.code == "model_not_found"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])

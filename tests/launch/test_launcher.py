@@ -53,6 +53,24 @@ def test_ranks_here_get_their_variables_and_flags(launch: Launch, program: Progr
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [(), ("--backend", "ring")])
+def test_keys_reach_rank_0_alone_and_no_list_of_processes(
+    launch: Launch, program: Program, tmp_path: Path, fake_ssh: str, words: tuple[str, ...]
+) -> None:
+    telling = WAIT.replace('"FOO")', '"MLXSERVE_API_KEY")')
+    flags = ("--api-key=sk-flag", "--model", "demo", "--api-key", "sk-more,sk-most")
+    where = ("--hostfile", two_hosts(tmp_path)) if words else ("-n", "2")
+    environment = {} if words else {"MLXSERVE_API_KEY": "sk-it's"}
+    launcher = launch(*where, *words, "--program", program(telling), *flags, PATH=fake_ssh, **environment)
+    first, second = reports(launcher, 2)
+    own = [environment["MLXSERVE_API_KEY"]] if environment else []
+    assert str(first["MLXSERVE_API_KEY"]).split(",") == ["sk-flag", "sk-more", "sk-most", *own]
+    assert second.get("MLXSERVE_API_KEY") == (own[0] if own else None)
+    assert first["argv"] == second["argv"] == ["serve", "--model", "demo"]
+    lines = subprocess.run(["ps", "-axo", "pid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert not [line for line in lines if "sk-" in line and line.split()[0] != str(launcher.pid)]
+
+
 def test_a_failed_rank_ends_the_others_and_gives_its_exit_code(launch: Launch, program: Program) -> None:
     launcher = launch("-n", "2", "--program", program(RANK_1_FAILS))
     ranks = reports(launcher, 2)

@@ -40,11 +40,12 @@ def gap_between_leaders(prompt: str, temperature: float, seed: int, texts: list[
     from mlxserve.engine.messages import Sampling
     from mlxserve.engine.sampler import scores
     from mlxserve.models.source import find_model
+    from mlxserve.text.template import Chat
     from mlxserve.text.tokenizer import load_tokenizer
 
     source = find_model("demo", lambda text: None)
     tokenizer = load_tokenizer(Path(source.folder))
-    start = tokenizer.chat_template.encode([{"role": "user", "content": prompt}])
+    start = tokenizer.chat_template.encode(Chat([{"role": "user", "content": prompt}]))
     encoded = [tokenizer._wrapper.encode(text, add_special_tokens=False) for text in texts]
     common = [one for one, other in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*encoded, strict=False))]
     model = source.load("float32")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.system.conftest import Shared
+from tests.conftest import Shared
 from tests.system.server import MLX_LAUNCH, MLXSERVE, Server, free_port
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import openai
 import pytest
 
-from tests.system.conftest import Shared
+from tests.conftest import Shared
 from tests.system.near_tie import is_near_tie
 from tests.system.server import Server
 

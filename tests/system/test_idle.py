@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.system.conftest import Shared
+from tests.conftest import Shared
 from tests.system.test_chat import ask_streamed
 
 SECONDS = 20.0

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxserve.text.output import OutputReader
+from mlxserve.text.pieces import Content
 from mlxserve.text.stops import StopStrings
 from mlxserve.text.tokenizer import Tokenizer
 
@@ -73,3 +74,27 @@ def test_a_character_that_is_never_completed_is_replaced_at_the_end(tokenizer: T
 
 def _text(pieces: list[Any]) -> str:
     return "".join(piece.text for piece in pieces)
+
+
+@given(
+    text=st.text("abEND \n🎉<think></think>.", max_size=20).map(lambda text: text + "END"),
+    cuts=st.lists(st.integers(1, 4), max_size=12),
+    stop=st.sampled_from([[], ["END"], [".", "ND"]]),
+)
+def test_log_probabilities_do_not_depend_on_how_tokens_come(
+    tokenizer: Tokenizer, plain: Any, text: str, cuts: list[int], stop: list[str]
+) -> None:
+    tokens = plain.encode(text, add_special_tokens=False)
+    told = [tokenizer.logprob(token, -1.0 * number, []) for number, token in enumerate(tokens)]
+    whole = _logprobs(OutputReader(tokenizer.detokenizer(), stop, tokenizer.format), tokens, told, [len(tokens)])
+    assert _logprobs(OutputReader(tokenizer.detokenizer(), stop, tokenizer.format), tokens, told, cuts) == whole
+
+
+def _logprobs(reader: OutputReader, tokens: list[int], told: list[Any], cuts: list[int]) -> list[Any]:
+    pieces: list[Any] = []
+    while tokens and not reader.stopped:
+        size = cuts[0] if cuts else 1
+        pieces += reader.read(tokens[:size], told[:size])
+        tokens, told, cuts = tokens[size:], told[size:], cuts[1:]
+    pieces += [] if reader.stopped else reader.finish()
+    return [one for piece in pieces if isinstance(piece, Content) for one in piece.logprobs]

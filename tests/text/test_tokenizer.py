@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlxserve.errors import UserError
+from mlxserve.text.template import Chat
 from mlxserve.text.tokenizer import Tokenizer, load_tokenizer
 
 from .tokenizer_folder import write_tokenizer_folder
@@ -34,7 +35,7 @@ def test_a_chat_template_can_be_given_as_text_or_as_a_file(folder: Path, tmp_pat
     (tmp_path / "own.jinja").write_text(template)
     for given in (template, str(tmp_path / "own.jinja")):
         tokenizer = load_tokenizer(folder, given)
-        assert _text(tokenizer, tokenizer.chat_template.encode([{"role": "user", "content": "hi"}])) == "[hi]"
+        assert _text(tokenizer, tokenizer.chat_template.encode(Chat([{"role": "user", "content": "hi"}]))) == "[hi]"
 
 
 def test_a_chat_template_that_is_not_there_is_named(folder: Path) -> None:

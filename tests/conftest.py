@@ -1,0 +1,27 @@
+"""Servers that tests share: one for each number of ranks, started when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.system.server import Server, start
+
+Shared = Callable[[int], Server]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Shared]:
+    """A healthy server of the demo model over so many ranks. Tests must leave it so."""
+    servers: dict[int, Server] = {}
+
+    def server(ranks: int) -> Server:
+        if ranks not in servers:
+            servers[ranks] = start(ranks)
+        servers[ranks].wait_until("healthy")
+        return servers[ranks]
+
+    yield server
+    for one in servers.values():
+        one.close()
