@@ -39,7 +39,7 @@ async def create_chat_completion(http: Request) -> Response:
     if request.stream:
         events = _events(identity, answers, request.includes_usage, started)
         events = streamed(identity.id, answers, started, events)
-        return EventStream(events, lambda: _progress(answers[0]), serving.keep_alive)
+        return EventStream(events, lambda: answers[0].progress, serving.keep_alive)
     return await whole(http, identity.id, answers, started, _body(identity, answers, started, bool(request.logprobs)))
 
 
@@ -81,7 +81,3 @@ async def _chunks(
                 yield event + encoders[index].piece(piece)
             else:
                 yield event + encoders[index].finish(finish_of(answers[index]), timings_of(answers[index], started))
-
-
-def _progress(generation: Generation) -> str:
-    return f"{generation.prompt_tokens_read} of {len(generation.prompt)} prompt tokens read"

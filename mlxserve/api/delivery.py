@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlxserve.api.departure import ClientGone, while_connected
-from mlxserve.api.errors import INTERNAL, ApiError, from_engine
+from mlxserve.api.errors import INTERNAL, ApiError, answer_of, from_engine
 from mlxserve.api.request_log import CLIENT_GONE, log_answer
 from mlxserve.errors import EngineError
 from mlxserve.text.generation import Generation
@@ -37,21 +37,32 @@ async def whole(
     except EngineError as error:
         refused = from_engine(error)
         status = refused.status
-        return refused.response()
+        return answer_of(http.scope["path"], refused)
     finally:
         log_answer(name, status, generations, started)
 
 
+def data(error: ApiError) -> bytes:
+    """`error` as an event of OpenAI's older APIs."""
+    return b"data: " + error.body() + b"\n\n"
+
+
 async def streamed(
-    name: str, generations: list[Generation], started: float, events: AsyncGenerator[bytes, None]
+    name: str,
+    generations: list[Generation],
+    started: float,
+    events: AsyncGenerator[bytes, None],
+    failed: Callable[[ApiError], bytes] = data,
+    last: bytes = DONE,
 ) -> AsyncGenerator[bytes, None]:
-    """`events` and the last one; or an event that clients raise as an error, since the headers are out."""
+    """`events` and the `last` one; or what `failed` makes of an error, for the client to raise: the headers are out."""
     status = 500
     try:
         async with aclosing(events):
             async for event in events:
                 yield event
-        yield DONE
+        if last:
+            yield last
         status = 200
     except (asyncio.CancelledError, GeneratorExit):
         status = CLIENT_GONE
@@ -59,9 +70,9 @@ async def streamed(
     except EngineError as error:
         refused = from_engine(error)
         status = refused.status
-        yield b"data: " + refused.body() + b"\n\n"
+        yield failed(refused)
     except Exception:
         log.exception("%s failed", name)
-        yield b"data: " + ApiError(500, INTERNAL).body() + b"\n\n"
+        yield failed(ApiError(500, INTERNAL))
     finally:
         log_answer(name, status, generations, started)

@@ -110,4 +110,4 @@ def _schema(value: Schema | str) -> Schema:
     try:
         return msgspec.json.decode(value, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ApiError(400, f"The JSON schema is no JSON: {error}.", param="structured_outputs") from None
+        raise GrammarRefused(f"the schema is no JSON: {error}") from None

@@ -17,6 +17,8 @@ _LONGEST_ENDING = 400
 """Tokens in which an answer must be able to end; no search goes further."""
 _LOOKS_EVERY = 16
 """Tokens after which the way to the end is looked up again; near the bound after each."""
+_MOST_DETOURS = 64
+"""Tokens that are tried for where they lead, each in some hundred microseconds; of more, none is allowed."""
 
 
 class Tokens:
@@ -106,7 +108,7 @@ class Matcher:
         if left <= 2 * (len(self._way) + self._margin + _LOOKS_EVERY) or self._drawn % _LOOKS_EVERY == 0:
             self._way = self._find_ending()
         if self._way and left <= len(self._way) + self._margin:
-            self._ending = self._find_ending()
+            self._ending = self._way  # which was looked up just now
 
     def _forbid_detours(self, mask: NDArray[np.bool_], left: int) -> None:
         """Take from `mask` the tokens that open more than can be closed in time: another element, another object."""
@@ -116,14 +118,17 @@ class Matcher:
         if tokens.in_string(mask):  # a string can be ended by its quote alone
             mask[:known] &= ~(opening & tokens.quoted[:known])
             return
-        for token in np.flatnonzero(opening):
+        candidates = np.flatnonzero(opening)
+        if len(candidates) > _MOST_DETOURS:
+            mask[candidates], candidates = False, candidates[:0]
+        for token in candidates:
             after = self._matcher.deep_copy()
             after.consume_token(int(token))
             way = self._find_ending(after)
             if not way or len(way) + 1 > left:
                 mask[token] = False
         if not mask.any() and self._way:
-            mask[self._find_ending()[0]] = True
+            mask[self._way[0]] = True
 
     def _find_ending(self, start: LLMatcher | None = None) -> list[int]:
         """A short way to the end from here, or from `start`, a stop token its last; empty where none is found."""

@@ -73,6 +73,11 @@ class Generation:
         return self._reader.reasoning_tokens
 
     @property
+    def progress(self) -> str:
+        """How far its prompt is read, for people."""
+        return f"{self.prompt_tokens_read} of {len(self.prompt)} prompt tokens read"
+
+    @property
     def task(self) -> Task:
         """What was asked for."""
         return self._task

@@ -118,6 +118,7 @@ MALFORMED: dict[str, tuple[bytes, str | None]] = {
         ),
         "response_format",
     ),
+    "a schema that is no JSON": (_with(b'"guided_json":"{"'), "guided_json"),
     "a broken pattern": (_with(b'"guided_regex":"(a"'), "guided_regex"),
     "a broken grammar": (_with(b'"grammar":"root ::= ("'), "grammar"),
     "two forms": (_with(b'"guided_regex":"a","grammar":"root ::= \\"a\\""'), "grammar"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -17,18 +15,14 @@ from mlxserve.api.anthropic.errors import error_body, request_id
 from mlxserve.api.anthropic.events import PING, EventEncoder, named
 from mlxserve.api.anthropic.request import CountRequest, MessageRequest
 from mlxserve.api.body import decode, read_body
-from mlxserve.api.departure import ClientGone, while_connected
-from mlxserve.api.errors import INTERNAL, ApiError, answer_of, from_engine
+from mlxserve.api.delivery import streamed, whole
+from mlxserve.api.errors import ApiError
 from mlxserve.api.models import check_model
 from mlxserve.api.question import PromptTooLong, asked, generations
-from mlxserve.api.request_log import CLIENT_GONE, log_answer
 from mlxserve.api.serving import serving_of
 from mlxserve.api.sse import EventStream
-from mlxserve.errors import EngineError
 from mlxserve.text.generation import Generation
 from mlxserve.text.pieces import Piece, ToolCall
-
-log = logging.getLogger("mlxserve.api")
 
 DECODER = msgspec.json.Decoder(MessageRequest)
 COUNT_DECODER = msgspec.json.Decoder(CountRequest)
@@ -40,15 +34,12 @@ class Reply(msgspec.Struct):
     model: str
     generation: Generation
     one_call: bool
-    started: float
-    """By `time.perf_counter`."""
     id: str = msgspec.field(default_factory=message_id)
     request_id: str = msgspec.field(default_factory=request_id)
-    status: int = 500
 
-    def log(self) -> None:
-        """Say how it ended."""
-        log_answer(self.id, self.status, [self.generation], self.started)
+    def failed(self, error: ApiError) -> bytes:
+        """`error` as a stream's last event."""
+        return named("error", error_body(error.status, error.detail.message, self.request_id))
 
 
 async def create_message(http: Request) -> Response:
@@ -61,11 +52,12 @@ async def create_message(http: Request) -> Response:
         [generation] = await generations(serving, request.question(), len(body))
     except PromptTooLong as error:
         raise _too_long(error) from None
-    reply = Reply(serving.name, generation, request.one_call, started)
+    reply = Reply(serving.name, generation, request.one_call)
     if request.stream:
-        answer: Response = EventStream(_events(reply), lambda: _progress(generation), serving.keep_alive, PING)
+        events = streamed(reply.id, [generation], started, _events(reply), reply.failed, last=b"")
+        answer: Response = EventStream(events, lambda: generation.progress, serving.keep_alive, PING)
     else:
-        answer = await _whole(http, reply)
+        answer = await whole(http, reply.id, [generation], started, _body(reply))
     answer.headers["request-id"] = reply.request_id
     return answer
 
@@ -84,50 +76,20 @@ async def count_tokens(http: Request) -> Response:
     return Response(count, headers={"request-id": request_id()}, media_type="application/json")
 
 
-async def _whole(http: Request, reply: Reply) -> Response:
-    try:
-        pieces = await while_connected(http.receive, _all(reply))
-        reply.status = 200
-        message = message_of(reply.id, reply.model, reply.generation, pieces)
-        return Response(msgspec.json.encode(message), media_type="application/json")
-    except ClientGone:
-        reply.status = CLIENT_GONE
-        return Response(status_code=CLIENT_GONE)
-    except EngineError as error:
-        refused = from_engine(error)
-        reply.status = refused.status
-        return answer_of(http.scope["path"], refused)
-    finally:
-        reply.log()
+async def _body(reply: Reply) -> bytes:
+    async with aclosing(_pieces(reply)) as pieces:
+        return msgspec.json.encode(
+            message_of(reply.id, reply.model, reply.generation, [piece async for piece in pieces])
+        )
 
 
 async def _events(reply: Reply) -> AsyncGenerator[bytes, None]:
-    """The stream's events. An error ends it with an event that clients raise, since the headers are out."""
     encoder = EventEncoder()
-    try:
-        yield encoder.begin(beginning_of(reply.id, reply.model, reply.generation))
-        async with aclosing(_pieces(reply)) as pieces:
-            async for piece in pieces:
-                yield encoder.piece(piece)
-        yield encoder.end(reply.generation)
-        reply.status = 200
-    except (asyncio.CancelledError, GeneratorExit):
-        reply.status = CLIENT_GONE
-        raise
-    except EngineError as error:
-        refused = from_engine(error)
-        reply.status = refused.status
-        yield named("error", error_body(refused.status, refused.detail.message, reply.request_id))
-    except Exception:
-        log.exception("%s failed", reply.id)
-        yield named("error", error_body(500, INTERNAL, reply.request_id))
-    finally:
-        reply.log()
-
-
-async def _all(reply: Reply) -> list[Piece]:
+    yield encoder.begin(beginning_of(reply.id, reply.model, reply.generation))
     async with aclosing(_pieces(reply)) as pieces:
-        return [piece async for piece in pieces]
+        async for piece in pieces:
+            yield encoder.piece(piece)
+    yield encoder.end(reply.generation)
 
 
 async def _pieces(reply: Reply) -> AsyncGenerator[Piece, None]:
@@ -143,7 +105,3 @@ def _too_long(error: PromptTooLong) -> ApiError:
     """In Anthropic's words, by which clients know that they must shorten the conversation."""
     message = f"prompt is too long: {error.tokens} tokens > {error.most} maximum"
     return ApiError(400, message, param="messages", code="context_length_exceeded")
-
-
-def _progress(generation: Generation) -> str:
-    return f"{generation.prompt_tokens_read} of {len(generation.prompt)} prompt tokens read"

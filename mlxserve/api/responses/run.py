@@ -31,8 +31,7 @@ class Run:
 
     def progress(self) -> str:
         """For the comments of a stream."""
-        generation = self.narration.generation
-        return f"{generation.prompt_tokens_read} of {len(generation.prompt)} prompt tokens read"
+        return self.narration.generation.progress
 
     async def whole(self) -> bytes:
         """The answer as JSON, when there is all of it. Raises EngineError."""
