@@ -59,7 +59,24 @@ class Settings(msgspec.Struct, frozen=True):
     """Tokens of prompt and answer together; 0: what the model's config says."""
     decode_concurrency: int = 32
     prompt_concurrency: int = 8
-    prefill_step_size: int = 256
+    prefill_step_size: int = 0
+    """Most tokens of a prompt that are read in one pass; 0: chosen by prompt, ranks and measured times."""
+    prefill_share: float = 0.5
+    """Of the time, the share that reading prompts may take while answers are being written, 0 to 1."""
+    kv_bits: int = 0
+    """What keys and values are stored in: 8 or 4 bits where the cache type allows; 0: as computed."""
+    kv_cache_bytes: int = 0
+    """Bound on the KV caches of running sequences, per rank; 0: a share of the memory that is free after loading."""
+    prefix_cache_bytes: int = -1
+    """Bound on stored prefixes, per rank; 0: none are stored; -1: a share of the memory that is free after loading."""
+    prefix_cache_dir: str = ""
+    """Where stored prefixes outlive a restart, on each rank's machine; empty: nowhere."""
+    speculation: Literal["auto", "off"] = "auto"
+    """Whether tokens found in the text so far are verified several at a time, where measurement shows that it pays."""
+    draft_model: str = ""
+    """A smaller model of the same vocabulary on rank 0 that proposes tokens."""
+    num_draft_tokens: int = 0
+    """Most tokens proposed at once; 0: chosen by measurement."""
     form_timeout: float = 45.0
     """Seconds that the group may take to form."""
     silence_timeout: float = 5.0

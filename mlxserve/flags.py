@@ -17,6 +17,7 @@ from mlxserve.place import place_from
 
 ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#\s]+")
 HOST_NAME = re.compile(r"\*|[\w.-]+")
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -65,6 +66,27 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
         return value
 
     return read
+
+
+def choice(*values: int) -> Callable[[str], int]:
+    """A reader of one of a few whole numbers."""
+    wanted = f"{', '.join(map(str, values[:-1]))} or {values[-1]}"
+
+    def read(text: str) -> int:
+        if text not in map(str, values):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, not {text!r}")
+        return int(text)
+
+    return read
+
+
+def size(text: str) -> int:
+    """Read a number of bytes such as 500000, 512MB, 1.5GB or 4GiB."""
+    found = SIZE.fullmatch(text.strip())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"must be a number of bytes such as 512MB or 1.5GB, not {text!r}")
+    prefix, binary = found[2].upper(), 1024 if found[3] else 1000
+    return int(float(found[1]) * binary ** "_KMGT".index(prefix or "_"))
 
 
 def number(low: float, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
@@ -161,7 +183,30 @@ FLAGS = (
     Flag(("--ctx-size",), "context_length", whole(0), "N", "tokens of prompt and answer together; 0: the model's"),
     Flag(("--decode-concurrency",), "decode_concurrency", whole(1), "N", "answers generated at the same time"),
     Flag(("--prompt-concurrency",), "prompt_concurrency", whole(1), "N", "prompts read at the same time"),
-    Flag(("--prefill-step-size",), "prefill_step_size", whole(1), "N", "tokens of a prompt read in one step"),
+    Flag(("--prefill-step-size",), "prefill_step_size", whole(0), "N", "most tokens read in one step; 0: as measured"),
+    Flag(
+        ("--prefill-share",), "prefill_share", number(0, 0.95, above=True), "SHARE",
+        "of the time that reading prompts may take while answers are written",
+    ),
+    Flag(("--kv-bits",), "kv_bits", choice(0, 4, 8), "BITS", "bits of stored keys and values: 8, 4; 0: as computed"),
+    Flag(
+        ("--kv-cache-bytes",), "kv_cache_bytes", size, "SIZE",
+        "bound on running KV caches, per rank: 4GB; 0: by free memory",
+    ),
+    Flag(
+        ("--prefix-cache-bytes",), "prefix_cache_bytes", size, "SIZE",
+        "bound on stored prefixes, per rank; 0: store none; by default by free memory",
+    ),
+    Flag(
+        ("--prefix-cache-dir",), "prefix_cache_dir", text, "FOLDER",
+        "where each rank keeps prefixes over restarts; by default nowhere",
+    ),
+    Flag(
+        ("--speculation",), "speculation", str, "MODE",
+        "verify several guessed tokens at once where that is measured to pay", ("auto", "off"),
+    ),
+    Flag(("--draft-model",), "draft_model", text, "MODEL", "a small model of the same vocabulary that guesses, on rank 0"),
+    Flag(("--num-draft-tokens",), "num_draft_tokens", whole(0, 64), "N", "most tokens guessed at once; 0: as measured"),
     Flag(("--chat-template",), "chat_template", text, "TEMPLATE", "a Jinja chat template in place of the model's own"),
     Flag(
         ("--form-timeout",), "form_timeout", number(0, above=True), "SECONDS",
@@ -185,7 +230,7 @@ def add_flags(parser: argparse.ArgumentParser, flags: tuple[Flag, ...] = FLAGS, 
     group = parser.add_argument_group("serving")
     for flag in flags:
         default = model if flag is MODEL else DEFAULTS[flag.field]
-        shown = "" if default in ("", ()) or default is False else f" (default: {default})"
+        shown = "" if default in ("", (), -1) or default is False else f" (default: {default})"
         choices = f": {', '.join(flag.choices)}" if flag.choices else ""
         group.add_argument(
             *flag.names,

@@ -108,6 +108,7 @@ def _ready(settings: Settings, pipeline: Pipeline, part: Part, team: Team) -> Re
         backend=settings.place.backend if team.workers else "none",
         layers=len(part.loaded.trace.layer_of_call),
         batched=pipeline.batchable,
+        cuttable=True,
         ranks=team.current(team.facts(part.loaded.split)),
     )
 
@@ -140,4 +141,4 @@ def _coming_together(channel: EngineChannel) -> Iterator[Order]:
 
 
 def _limits(settings: Settings) -> Limits:
-    return Limits(settings.decode_concurrency, settings.prompt_concurrency, settings.prefill_step_size)
+    return Limits(settings.decode_concurrency, settings.prompt_concurrency, settings.prefill_step_size or 256)

@@ -44,6 +44,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Whether the same is told of the prompt's tokens."""
     grammar: str = ""
     """What the answer must follow, as llguidance writes grammars."""
+    borders: list[int] = []
+    """Lengths of beginnings of the prompt that others are likely to share: the system prompt's end."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -102,6 +104,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     layers: int
     batched: bool
     """Whether several sequences run as one batch; some model types cannot."""
+    cuttable: bool
+    """Whether KV caches can be cut after any token; where not, prefixes are found at borders alone."""
     ranks: list[RankFacts]
 
 
@@ -128,6 +132,8 @@ class Reading(msgspec.Struct, frozen=True, array_like=True):
     id: int
     done: int
     total: int
+    cached: int = 0
+    """Of those done, the tokens that a stored prefix had."""
 
 
 class PromptLikelihoods(msgspec.Struct, frozen=True, array_like=True):

@@ -92,10 +92,11 @@ class BatchCaches:
             cache.filter(rows)
         self.rows = len(rows)
 
-    def trim(self, count: int) -> None:
-        """Forget the last `count` tokens of every row."""
+    def trim(self, counts: list[int]) -> None:
+        """Forget the last `counts[row]` tokens of each row."""
+        assert len(set(counts)) == 1
         for cache in self._kept:
-            cache.trim(count)
+            cache.trim(counts[0])
 
 
 def _kind(cache: Any) -> tuple[Any, ...]:

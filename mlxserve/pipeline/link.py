@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 
 from mlxserve.errors import RankLost
+from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Plan
 from mlxserve.pipeline.selftest import RelayFindings
 
@@ -37,6 +38,13 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     error: str = ""
     exit_code: int = 0
     batchable: bool = True
+    cuttable: bool = True
+    """Whether all caches can be cut after any token."""
+    footprint: Footprint = Footprint()
+    free_bytes: int = 0
+    """Memory for caches that is free after loading."""
+    stored: dict[str, int] = {}
+    """The segments that a former run left in `--prefix-cache-dir`, and the bytes of each."""
     traits: dict[str, str] = {}
     """By name, what is equal on all ranks that serve the same model, cut and computed alike."""
 

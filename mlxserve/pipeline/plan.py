@@ -14,11 +14,20 @@ Logits = Literal["none", "last", "all"]
 """For which positions of an item rank 0 wants logits: none, each row's last token, or all."""
 
 
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """The first `count` tokens of the stored segment `key`."""
+
+    key: str
+    count: int
+
+
 class Open(msgspec.Struct, frozen=True, tag="open"):
-    """A new batch with `rows` empty sequences."""
+    """A new batch with `rows` sequences."""
 
     batch: int
     rows: int
+    prefixes: list[list[Span]] = []
+    """What each row begins with, segments one after another; without any, all rows are empty."""
 
 
 class Join(msgspec.Struct, frozen=True, tag="join"):
@@ -36,13 +45,40 @@ class Keep(msgspec.Struct, frozen=True, tag="keep"):
 
 
 class Trim(msgspec.Struct, frozen=True, tag="trim"):
-    """The last `count` tokens of every row of `batch` are forgotten."""
+    """The last `counts[row]` tokens of each row of `batch` are forgotten."""
 
     batch: int
-    count: int
+    counts: list[int]
 
 
-CacheOperation = Open | Join | Keep | Trim
+class Store(msgspec.Struct, frozen=True, tag="store"):
+    """The tokens `start` to `stop` of a row of `batch` are kept as the segment `key`.
+
+    Caches that cannot be cut are kept as they are, which must be after `stop` tokens: only what ends there can go on.
+    """
+
+    batch: int
+    row: int
+    start: int
+    stop: int
+    key: str
+
+
+class Split(msgspec.Struct, frozen=True, tag="split"):
+    """The first `at` tokens of the segment `key` become the segment `head`; the others keep the name."""
+
+    key: str
+    at: int
+    head: str
+
+
+class Drop(msgspec.Struct, frozen=True, tag="drop"):
+    """The segment `key` is forgotten."""
+
+    key: str
+
+
+CacheOperation = Open | Join | Keep | Trim | Store | Split | Drop
 
 
 class Item(msgspec.Struct, frozen=True):

@@ -53,7 +53,7 @@ class Stage:
             case Keep():
                 self._batches[operation.batch].keep(operation.rows)
             case Trim():
-                self._batches[operation.batch].trim(operation.count)
+                self._batches[operation.batch].trim(operation.counts)
 
     def forward(self, item: Item, incoming: mx.array | None) -> mx.array:
         """Run this stage's layers on `item`: from its tokens, or from the `incoming` hidden state of the stage before.

@@ -53,6 +53,7 @@ class ScriptedEngine:
             backend="ring",
             layers=28,
             batched=True,
+            cuttable=True,
             ranks=RANKS,
         )
         self.client.receive(ready)
