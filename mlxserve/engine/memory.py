@@ -15,7 +15,7 @@ PREFIX_SHARE = 0.25
 """…and stored prefixes; the rest is for activations and for what is only there for a moment."""
 
 CAPACITY_STEP = 256
-"""Caches are arrays for so many tokens a row, or a multiple."""
+"""Caches are arrays for so many tokens a row, or a multiple; always for one more than there are."""
 GROWTH = 1.1
 """What is allocated at most, for what is in use: a layer's arrays are there twice while they grow."""
 
@@ -60,7 +60,7 @@ class Ledger:
         """What a batch with rows of these lengths has allocated at most, on each rank."""
         if not lengths:
             return [0] * len(self._ranks)
-        capacity = _capacity(max(lengths))
+        capacity = -(-(max(lengths) + 1) // CAPACITY_STEP) * CAPACITY_STEP
         return [int(len(lengths) * rank.footprint.bytes_of(capacity) * GROWTH) for rank in self._ranks]
 
     def fits(self, *batches: Sequence[int]) -> bool:
@@ -74,18 +74,18 @@ class Ledger:
         Beside none, what fits at all is let in.
         """
         if not running:
-            return prompt_length < self.longest
-        answer = min(int(ANSWER_SHARE * max_tokens), MOST_ANSWER) + 1
+            return prompt_length <= self.longest
+        answer = min(int(ANSWER_SHARE * max_tokens), MOST_ANSWER)
         soon = [length + CAPACITY_STEP for length in running]
         return self.fits([*soon, prompt_length + answer])
 
-    def surplus(self, running: Sequence[int]) -> int:
-        """How many of the sequences that run, oldest first, must be put back, youngest first, for the next to fit.
+    def surplus(self, running: Sequence[int], coming: int = 1) -> int:
+        """How many of the sequences that run must be put back for the next step, which adds up to `coming` to each.
 
-        The oldest always stays: alone it has room for what it was admitted with.
+        They are put back from the end of `running`, which has the oldest first. The oldest always stays.
         """
         staying = len(running)
-        while staying > 1 and not self.fits([length + 1 for length in running[:staying]]):
+        while staying > 1 and not self.fits([length + coming - 1 for length in running[:staying]]):
             staying -= 1
         return len(running) - staying
 
@@ -99,16 +99,12 @@ class Ledger:
         )
 
     def _longest(self) -> int:
-        """By halving; capacities are multiples of a step."""
+        """By halving; capacities are multiples of a step, and one token of them stays free."""
         least, most = 0, 1 << 32
         while least < most:
             middle = (least + most + 1) // 2
-            if self.fits([middle * CAPACITY_STEP]):
+            if self.fits([middle * CAPACITY_STEP - 1]):
                 least = middle
             else:
                 most = middle - 1
-        return least * CAPACITY_STEP
-
-
-def _capacity(tokens: int) -> int:
-    return -(-tokens // CAPACITY_STEP) * CAPACITY_STEP
+        return max(0, least * CAPACITY_STEP - 1)

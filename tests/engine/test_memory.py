@@ -10,7 +10,7 @@ ROOMY = 1_000_000_000
 
 def test_a_batch_is_counted_as_wide_as_its_longest_row_has_become() -> None:
     ledger = Ledger([Bound(PLAIN, ROOMY)])
-    assert ledger.bytes_of([1, 300]) == ledger.bytes_of([2 * CAPACITY_STEP] * 2)
+    assert ledger.bytes_of([1, 300]) == ledger.bytes_of([2 * CAPACITY_STEP - 1] * 2)
     assert ledger.bytes_of([1, 300])[0] >= 2 * 2 * CAPACITY_STEP * 100
 
 
@@ -28,7 +28,7 @@ def test_batches_count_together() -> None:
 
 def test_a_window_takes_no_more_than_its_length() -> None:
     window = Ledger([Bound(Footprint(windows=[(100, 512)]), ROOMY)])
-    assert window.bytes_of([512]) == window.bytes_of([100_000])
+    assert window.bytes_of([511]) == window.bytes_of([100_000])
 
 
 def test_a_sequence_is_let_in_with_a_share_of_its_answer() -> None:
@@ -45,9 +45,9 @@ def test_a_bound_on_the_answer_that_nobody_uses_up_does_not_keep_others_out() ->
 
 def test_alone_whatever_fits_is_let_in() -> None:
     ledger = Ledger([Bound(PLAIN, 4 * CAPACITY_STEP * 110)])
-    assert ledger.longest == 4 * CAPACITY_STEP
-    assert ledger.admits([], prompt_length=ledger.longest - 1, max_tokens=5000)
-    assert not ledger.admits([], prompt_length=ledger.longest, max_tokens=1)
+    assert ledger.longest == 4 * CAPACITY_STEP - 1
+    assert ledger.admits([], prompt_length=ledger.longest, max_tokens=5000)
+    assert not ledger.admits([], prompt_length=ledger.longest + 1, max_tokens=1)
 
 
 def test_the_youngest_are_put_back_until_the_next_token_fits_and_the_oldest_stays() -> None:
@@ -55,15 +55,16 @@ def test_the_youngest_are_put_back_until_the_next_token_fits_and_the_oldest_stay
     assert ledger.surplus([255, 100, 100, 100]) == 0
     assert ledger.surplus([256, 100, 100, 100]) == 2
     assert ledger.surplus([100, 100, 100, 256]) == 1
+    assert ledger.surplus([250, 100, 100, 100], coming=8) == 2
     assert ledger.surplus([2000]) == 0
 
 
 def test_what_can_never_fit_is_refused_with_what_can_be_done() -> None:
     ledger = Ledger([Bound(PLAIN, 4 * CAPACITY_STEP * 110)])
-    assert ledger.refusal(1024) == ""
-    assert "1025 tokens" in ledger.refusal(1025)
-    assert "holds 1024" in ledger.refusal(1025)
-    assert "--kv-cache-bytes" in ledger.refusal(1025)
+    assert ledger.refusal(1023) == ""
+    assert "1024 tokens" in ledger.refusal(1024)
+    assert "holds 1023" in ledger.refusal(1024)
+    assert "--kv-cache-bytes" in ledger.refusal(1024)
 
 
 def test_sequences_that_take_no_more_when_they_grow_are_as_long_as_they_like() -> None:
