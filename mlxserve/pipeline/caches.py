@@ -7,6 +7,7 @@ out right; where this rank has none of that kind, a ghost: a cache of that kind 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,14 @@ class BatchCaches:
         for cache in self._kept:
             cache.filter(rows)
         self.rows = len(rows)
+
+    def take(self, rows: list[int]) -> BatchCaches:
+        """Rows that leave, as caches of their own."""
+        left = [row for row in range(self.rows) if row not in rows]
+        taken = BatchCaches(copy.deepcopy(self._kept), self._place, len(self._ghosts), self.rows)
+        taken.keep(rows)
+        self.keep(left)
+        return taken
 
     def trim(self, counts: list[int]) -> None:
         """Forget the last `counts[row]` tokens of each row."""

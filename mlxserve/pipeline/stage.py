@@ -9,7 +9,7 @@ import mlx.nn as nn
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlxserve.pipeline.caches import BatchCaches, Layout
-from mlxserve.pipeline.plan import CacheOperation, Item, Join, Keep, Open, Trim
+from mlxserve.pipeline.plan import CacheOperation, Item, Join, Keep, Move, Open, Trim
 from mlxserve.pipeline.slots import Walk
 from mlxserve.pipeline.split import Boundary, Trace
 
@@ -52,6 +52,8 @@ class Stage:
                 del self._batches[operation.batch]
             case Keep():
                 self._batches[operation.batch].keep(operation.rows)
+            case Move():
+                self._batches[operation.to] = self._batches[operation.batch].take(operation.rows)
             case Trim():
                 self._batches[operation.batch].trim(operation.counts)
 

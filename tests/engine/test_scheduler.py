@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxserve.engine.messages import Sampling
-from tests.engine.tiny import Log, alone, scheduler, submit
+from tests.engine.tiny import Log, Priced, alone, scheduler, submit, works
 
 PROMPTS = [[(7 * row + 3 * column) % 500 for column in range(length)] for row, length in enumerate([1, 5, 30, 9, 70])]
 
@@ -44,7 +44,7 @@ def test_a_prompt_read_in_pieces_gives_the_same_tokens_and_tells_its_progress() 
     pieces.add(submit(1, PROMPTS[4]))
     log = Log().run(pieces)
     assert log.tokens[1] == alone(submit(1, PROMPTS[4]))
-    assert [(reading.done, reading.total) for reading in log.reading] == [(n, 70) for n in (16, 32, 48, 64, 70)]
+    assert [(reading.done, reading.total) for reading in log.reading] == [(n, 70) for n in (14, 28, 42, 56, 70)]
 
 
 def test_a_stop_token_ends_a_sequence_and_is_the_last_it_gets() -> None:
@@ -81,6 +81,33 @@ def test_a_cancelled_sequence_gets_no_more_tokens_and_leaves_the_others_as_they_
     assert log.tokens[3] == alone(submit(3, PROMPTS[3], tokens=20))
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_over_several_ranks_sequences_get_the_tokens_they_get_on_one(ranks: int) -> None:
+    split = scheduler(pace=Priced(ranks, 0.1), chunk=16)
+    for number, prompt in enumerate(PROMPTS):
+        split.add(submit(number, prompt))
+    tokens = Log().run(split).tokens
+    assert tokens == {number: alone(submit(number, prompt)) for number, prompt in enumerate(PROMPTS)}
+
+
+def decode_passes(rows: int, token_cost: float, ranks: int = 2) -> list[int]:
+    """Rows of each pass while `rows` sequences are decoded over ranks, where a token costs this share of a pass."""
+    split = scheduler(pace=Priced(ranks, token_cost))
+    for number in range(rows):
+        split.add(submit(number, PROMPTS[1], tokens=30))
+    Log().run(split)
+    return [work.tokens.shape[0] for work in works(split) if work.tokens.shape[1] == 1]
+
+
+def test_sequences_run_in_turn_where_a_pass_of_half_as_many_is_quicker() -> None:
+    passes = decode_passes(8, token_cost=1.0)
+    assert passes.count(4) > 50 > passes.count(8)
+
+
+def test_sequences_run_together_where_reading_the_weights_is_what_a_pass_costs() -> None:
+    assert set(decode_passes(8, token_cost=0.0)) == {8}
+
+
 def test_models_that_cannot_be_batched_answer_one_after_another() -> None:
     single = scheduler(batchable=False)
     for number, prompt in enumerate(PROMPTS):
@@ -92,7 +119,10 @@ def test_models_that_cannot_be_batched_answer_one_after_another() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_whatever_comes_and_goes_in_whatever_order_every_sequence_gets_its_own_tokens(data: st.DataObject) -> None:
-    busy, log = scheduler(chunk=data.draw(st.sampled_from([4, 16, 64])), rows=data.draw(st.integers(1, 6))), Log()
+    ranks = data.draw(st.sampled_from([1, 2, 3]))
+    pace = Priced(ranks, data.draw(st.sampled_from([0.0, 0.5, 1.0])))
+    busy = scheduler(chunk=data.draw(st.sampled_from([4, 16, 64])), rows=data.draw(st.integers(1, 6)), pace=pace)
+    log = Log()
     added, cancelled = {}, set()
     for number in range(data.draw(st.integers(1, 8))):
         sampling = Sampling(seed=number, temperature=data.draw(st.sampled_from([0.0, 1.0])), top_p=0.9)
