@@ -1,0 +1,114 @@
+"""Memory for KV caches: what each rank has, what running sequences take, and who can be let in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlxserve.config import Settings
+from mlxserve.pipeline.footprint import Footprint
+
+KV_SHARE = 0.6
+"""Of the memory that is free after loading, what running sequences may take…"""
+PREFIX_SHARE = 0.25
+"""…and stored prefixes; the rest is for activations and for what is only there for a moment."""
+
+CAPACITY_STEP = 256
+"""Caches are arrays for so many tokens a row, or a multiple."""
+GROWTH = 1.1
+"""What is allocated at most, for what is in use: a layer's arrays are there twice while they grow."""
+
+ANSWER_SHARE = 0.25
+"""Of the tokens an answer may have, those for which there must be room when its prompt is admitted…"""
+MOST_ANSWER = 1024
+"""…but no more than so many: the bound of most requests is far above what they use."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Bytes that caches of one kind of sequence may take on one rank."""
+
+    footprint: Footprint
+    bytes: int
+
+
+def bounds(settings: Settings, footprint: Footprint, free_bytes: int) -> tuple[Bound, Bound]:
+    """One rank's bounds for running sequences and for stored prefixes.
+
+    `free_bytes` of 0: not known. Then only what the settings bound is bounded, and no prefixes are stored by default.
+    """
+    running, stored = settings.kv_cache_bytes, settings.prefix_cache_bytes
+    usable = int((KV_SHARE + PREFIX_SHARE) * free_bytes)
+    if not running:
+        running = int(KV_SHARE * free_bytes) if stored < 0 else max(0, usable - stored)
+        running = running if free_bytes else sys.maxsize
+    if stored < 0:
+        stored = max(0, min(int(PREFIX_SHARE * free_bytes), usable - running))
+    return Bound(footprint, running), Bound(footprint, stored)
+
+
+class Ledger:
+    """What running sequences take of the memory of every rank. Lengths are in tokens, prompt and answer so far."""
+
+    def __init__(self, ranks: Sequence[Bound]) -> None:
+        self._ranks = list(ranks)
+        self.longest = self._longest()
+        """Tokens of the longest sequence that fits when it is alone; 0: none does."""
+
+    def bytes_of(self, lengths: Sequence[int]) -> list[int]:
+        """What a batch with rows of these lengths has allocated at most, on each rank."""
+        if not lengths:
+            return [0] * len(self._ranks)
+        capacity = _capacity(max(lengths))
+        return [int(len(lengths) * rank.footprint.bytes_of(capacity) * GROWTH) for rank in self._ranks]
+
+    def fits(self, *batches: Sequence[int]) -> bool:
+        """Whether batches with rows of these lengths fit every rank together."""
+        taken = [sum(rank) for rank in zip(*map(self.bytes_of, batches), strict=True)]
+        return all(size <= rank.bytes for size, rank in zip(taken, self._ranks, strict=False))
+
+    def admits(self, running: Sequence[int], prompt_length: int, max_tokens: int) -> bool:
+        """Whether another sequence can be let in beside those running, with a share of its answer.
+
+        Beside none, what fits at all is let in.
+        """
+        if not running:
+            return prompt_length < self.longest
+        answer = min(int(ANSWER_SHARE * max_tokens), MOST_ANSWER) + 1
+        soon = [length + CAPACITY_STEP for length in running]
+        return self.fits([*soon, prompt_length + answer])
+
+    def surplus(self, running: Sequence[int]) -> int:
+        """How many of the sequences that run, oldest first, must be put back, youngest first, for the next to fit.
+
+        The oldest always stays: alone it has room for what it was admitted with.
+        """
+        staying = len(running)
+        while staying > 1 and not self.fits([length + 1 for length in running[:staying]]):
+            staying -= 1
+        return len(running) - staying
+
+    def refusal(self, length: int) -> str:
+        """Why a sequence that may become so long can never run; empty if it can."""
+        if length <= self.longest:
+            return ""
+        return (
+            f"{length} tokens of prompt and answer do not fit the memory for KV caches, which holds {self.longest}: "
+            "ask for fewer, or start the server with a larger --kv-cache-bytes or with --kv-bits 8."
+        )
+
+    def _longest(self) -> int:
+        """By halving; capacities are multiples of a step."""
+        least, most = 0, 1 << 32
+        while least < most:
+            middle = (least + most + 1) // 2
+            if self.fits([middle * CAPACITY_STEP]):
+                least = middle
+            else:
+                most = middle - 1
+        return least * CAPACITY_STEP
+
+
+def _capacity(tokens: int) -> int:
+    return -(-tokens // CAPACITY_STEP) * CAPACITY_STEP
