@@ -91,7 +91,7 @@ class Waiting:
         sequence.read = 0
         if self._prefixes is None or sequence.tells_prompt:
             return []
-        match = self._prefixes.match(sequence.tokens[:-1])
+        match = self._prefixes.match(sequence.tokens)
         sequence.read = match.length
         if sequence.emitted == 0:
             sequence.cached = match.length
@@ -108,7 +108,7 @@ class Waiting:
     def _is_being_read(self, sequence: Sequence, others: list[Sequence]) -> bool:
         if self._prefixes is None or not self._prefixes.cuttable or sequence.tells_prompt:
             return False
-        stored = self._prefixes.match(sequence.tokens[:-1]).length
+        stored = self._prefixes.found(sequence.tokens)
         return any(
             common_length(sequence.tokens[:-1], other.tokens) - stored >= WORTH_WAITING
             for other in others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from functools import cache
 from typing import Any
@@ -10,18 +11,20 @@ import mlx.core as mx
 from mlx_lm.utils import _get_classes
 
 from mlxserve.config import Place, Settings
-from mlxserve.engine.memory import Ledger
+from mlxserve.engine.memory import Bound, Ledger
 from mlxserve.engine.messages import Likelihood, Reading, Sampling, Submit
 from mlxserve.engine.pace import Pace
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.scheduler import Limits, Scheduler
 from mlxserve.engine.sequence import Sequence
+from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.loading import load_model
 from mlxserve.pipeline.pipeline import OneRank, Pipeline, Work, token_rows
 from mlxserve.pipeline.plan import CacheOperation, Item, Open, Plan
 from mlxserve.pipeline.stage import Stage
 
 VOCABULARY = 512
+FOOTPRINT = Footprint(token_bytes=100)
 GREEDY = Sampling(seed=0, temperature=0.0)
 
 
@@ -101,7 +104,14 @@ class Priced(Pace):
         return 0.01 * (1 + self._token_cost * tokens)
 
 
-def scheduler(batchable: bool = True, chunk: int = 256, rows: int = 32, pace: Pace | None = None) -> Scheduler:
+def scheduler(
+    batchable: bool = True,
+    chunk: int = 256,
+    rows: int = 32,
+    pace: Pace | None = None,
+    kv_bytes: int = sys.maxsize,
+    prefix_bytes: int = 0,
+) -> Scheduler:
     """A scheduler with nothing to do, over as many ranks as its pace is of."""
     pace = pace or Pace(1)
     pipeline: Pipeline
@@ -112,7 +122,9 @@ def scheduler(batchable: bool = True, chunk: int = 256, rows: int = 32, pace: Pa
         for rank in range(pace.ranks):
             stage(pace.ranks, rank).reset()
         pipeline = Staged(pace.ranks, batchable)
-    return Scheduler(Recorded(pipeline), Limits(rows, 8, chunk), pace, Ledger(), PrefixIndex())
+    bounds = [Bound(FOOTPRINT, kv_bytes)] * pace.ranks
+    prefixes = PrefixIndex([Bound(FOOTPRINT, prefix_bytes)] * pace.ranks, cuttable=True) if prefix_bytes else None
+    return Scheduler(Recorded(pipeline), Limits(rows, 8, chunk), pace, Ledger(bounds), prefixes)
 
 
 class Recorded:
