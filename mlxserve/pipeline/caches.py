@@ -19,7 +19,7 @@ from mlx.utils import tree_map
 from mlx_lm.models.cache import CacheList, KVCache
 
 from mlxserve.pipeline.row_cache import Range, RowCache
-from mlxserve.pipeline.segments import Prefix, Segment, Snapshot
+from mlxserve.pipeline.segments import Prefix, Segment
 
 MakeCaches = Callable[[], list[Any]]
 """The model's own way to make the empty caches of one sequence."""

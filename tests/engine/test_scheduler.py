@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxserve.engine.messages import Sampling
-from tests.engine.tiny import Log, Priced, alone, scheduler, submit, works
+from tests.engine.tiny import FOOTPRINT, Log, Priced, alone, scheduler, submit, works
 
+ROW_BYTES = int(256 * FOOTPRINT.token_bytes * 1.1) + 1
+"""What the shortest row takes at most."""
 PROMPTS = [[(7 * row + 3 * column) % 500 for column in range(length)] for row, length in enumerate([1, 5, 30, 9, 70])]
 
 
@@ -108,6 +112,51 @@ def test_sequences_run_together_where_reading_the_weights_is_what_a_pass_costs()
     assert set(decode_passes(8, token_cost=0.0)) == {8}
 
 
+def test_what_begins_like_something_read_before_is_read_from_there_on() -> None:
+    warm = scheduler(prefix_bytes=1_000_000)
+    log = Log()
+    for number, prompt in enumerate([PROMPTS[4], [*PROMPTS[4], 7, 8], [*PROMPTS[4][:40], 9], PROMPTS[4]]):
+        warm.add(submit(number, prompt))
+        log.run(warm)
+    assert [reading.cached for reading in log.reading if reading.done == reading.total] == [0, 70, 40, 69]
+    assert log.tokens[1] == alone(submit(1, [*PROMPTS[4], 7, 8]))
+    assert log.tokens[2] == alone(submit(2, [*PROMPTS[4][:40], 9]))
+    assert log.tokens[3] == log.tokens[0]
+
+
+def test_the_next_turn_of_a_conversation_reads_only_what_is_new() -> None:
+    warm, log = scheduler(prefix_bytes=1_000_000), Log()
+    warm.add(submit(1, PROMPTS[4], tokens=20))
+    log.run(warm)
+    warm.add(submit(2, [*PROMPTS[4], *log.tokens[1], 5, 6, 7]))
+    log.run(warm)
+    assert log.reading[-1].cached >= 70 + 19
+    assert log.tokens[2] == alone(submit(2, [*PROMPTS[4], *log.tokens[1], 5, 6, 7]))
+
+
+def test_of_prompts_that_come_together_what_they_have_in_common_is_read_once() -> None:
+    warm = scheduler(prefix_bytes=1_000_000)
+    prompts = {number: [*PROMPTS[4], number, number] for number in range(5)}
+    for number, prompt in prompts.items():
+        warm.add(submit(number, prompt))
+    log = Log().run(warm)
+    assert sum(work.tokens.size for work in works(warm) if work.tokens.shape[1] > 1) == 72 + 4 * 2
+    assert log.tokens == {number: alone(submit(number, prompt)) for number, prompt in prompts.items()}
+
+
+def test_when_memory_runs_short_the_youngest_is_put_back_and_loses_nothing() -> None:
+    short = scheduler(kv_bytes=4 * ROW_BYTES)
+    requests = {number: submit(number, PROMPTS[4], tokens=480, sampling=Sampling(number)) for number in range(2)}
+    for sequence in requests.values():
+        short.add(sequence)
+    log = Log().run(short)
+    reads = [reading for reading in log.reading if reading.id == 1]
+    assert len(reads) == 1, "that it is read a second time is nobody's business"
+    assert sum(work.tokens.size for work in works(short) if work.tokens.shape[1] > 1) > 2 * 70
+    for number in requests:
+        assert log.tokens[number] == alone(submit(number, PROMPTS[4], tokens=480, sampling=Sampling(number)))
+
+
 def test_models_that_cannot_be_batched_answer_one_after_another() -> None:
     single = scheduler(batchable=False)
     for number, prompt in enumerate(PROMPTS):
@@ -121,7 +170,13 @@ def test_models_that_cannot_be_batched_answer_one_after_another() -> None:
 def test_whatever_comes_and_goes_in_whatever_order_every_sequence_gets_its_own_tokens(data: st.DataObject) -> None:
     ranks = data.draw(st.sampled_from([1, 2, 3]))
     pace = Priced(ranks, data.draw(st.sampled_from([0.0, 0.5, 1.0])))
-    busy = scheduler(chunk=data.draw(st.sampled_from([4, 16, 64])), rows=data.draw(st.integers(1, 6)), pace=pace)
+    busy = scheduler(
+        chunk=data.draw(st.sampled_from([4, 16, 64])),
+        rows=data.draw(st.integers(1, 6)),
+        pace=pace,
+        kv_bytes=data.draw(st.sampled_from([sys.maxsize, 4 * ROW_BYTES, 8 * ROW_BYTES])),
+        prefix_bytes=data.draw(st.sampled_from([0, 5_000, 1_000_000])),
+    )
     log = Log()
     added, cancelled = {}, set()
     for number in range(data.draw(st.integers(1, 8))):
