@@ -33,8 +33,12 @@ class Usage(msgspec.Struct):
 
 
 class Timings(msgspec.Struct):
-    """As llama-server gives them; milliseconds. The prompt's time begins when the request came."""
+    """As llama-server gives them; milliseconds. The prompt's time begins when the request came.
 
+    `cache_n` of the prompt's tokens had been read before; the others are `prompt_n`.
+    """
+
+    cache_n: int
     prompt_n: int
     prompt_ms: float
     prompt_per_token_ms: float
@@ -120,20 +124,27 @@ def usage_of(generations: list[Generation]) -> Usage:
     prompt = len(generations[0].prompt)
     completion = sum(generation.completion_tokens for generation in generations)
     reasoning = sum(generation.reasoning_tokens for generation in generations)
-    details = CompletionTokensDetails(reasoning)
-    return Usage(prompt, completion, prompt + completion, completion_tokens_details=details)
+    read_before = PromptTokensDetails(cached_tokens_of(generations))
+    return Usage(prompt, completion, prompt + completion, read_before, CompletionTokensDetails(reasoning))
+
+
+def cached_tokens_of(generations: list[Generation]) -> int:
+    """Of a prompt that these share, and that counts once, the tokens that none of them had to read."""
+    return min(generation.cached_tokens for generation in generations)
 
 
 def timings_of(generation: Generation, started: float) -> Timings:
     """`started` by `time.perf_counter`."""
-    prompt, tokens = len(generation.prompt), generation.completion_tokens
+    cached, tokens = generation.cached_tokens, generation.completion_tokens
+    prompt = len(generation.prompt) - cached
     reading = max(1e-6, generation.first_token_at - started)
     writing = max(1e-6, generation.last_token_at - generation.first_token_at)
     later = max(0, tokens - 1)
     return Timings(
+        cache_n=cached,
         prompt_n=prompt,
         prompt_ms=reading * 1e3,
-        prompt_per_token_ms=reading * 1e3 / prompt,
+        prompt_per_token_ms=reading * 1e3 / max(1, prompt),
         prompt_per_second=prompt / reading,
         predicted_n=tokens,
         predicted_ms=writing * 1e3,

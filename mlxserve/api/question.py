@@ -93,7 +93,9 @@ async def asked(serving: Serving, question: Question, body_size: int) -> Task:
         count = len(question.messages)
         raise PromptTooLong(ready, count, f"there are {count} messages", question.messages_field)
     simple = question.grammar is None and not question.tools
-    return await serving.in_thread(lambda: _task(tokenizer, question), body_size if simple else serving.body_limit)
+    return await serving.in_thread(
+        lambda: _task(tokenizer, question, ready.cuttable), body_size if simple else serving.body_limit
+    )
 
 
 async def generations(serving: Serving, question: Question, body_size: int) -> list[Generation]:
@@ -137,8 +139,8 @@ def chat_of(question: Question) -> Chat:
     return Chat(question.messages, offered, question.variables, question.continued)
 
 
-def _task(tokenizer: Tokenizer, question: Question) -> Task:
-    """All but the sampling. Raises ApiError."""
+def _task(tokenizer: Tokenizer, question: Question, cuttable: bool) -> Task:
+    """All but the sampling; with borders, which prefixes need that are not `cuttable`. Raises ApiError."""
     chat = chat_of(question)
     offered = chat.tools
     try:
@@ -157,6 +159,7 @@ def _task(tokenizer: Tokenizer, question: Question) -> Task:
         calls_forced=forced,
         thinking=thinking,
         continues=question.continued,
+        borders=[] if cuttable else tokenizer.shared_beginnings.borders(chat, prompt),
     )
 
 

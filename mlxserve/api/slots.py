@@ -44,6 +44,8 @@ class Slot(msgspec.Struct, omit_defaults=True):
     params: SlotParams | None = None
     prompt_tokens: int = -1
     prompt_tokens_read: int = -1
+    prompt_tokens_cached: int = -1
+    """Of those read, the ones that were in the cache."""
     next_token: NextToken | None = None
 
 
@@ -98,5 +100,6 @@ def _taken(slot: int, number: int, generation: Generation, context_length: int) 
         params=params_of(sampling, task.max_tokens, task.stop),
         prompt_tokens=len(generation.prompt),
         prompt_tokens_read=generation.prompt_tokens_read,
+        prompt_tokens_cached=generation.cached_tokens,
         next_token=NextToken(True, task.max_tokens - done, done),
     )

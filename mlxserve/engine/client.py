@@ -102,6 +102,7 @@ class EngineClient:
         top_logprobs: int = -1,
         prompt_logprobs: bool = False,
         grammar: str = "",
+        borders: list[int] | None = None,
     ) -> AsyncGenerator[Progressed, None]:
         """Generate from `prompt`; closing the iterator cancels the sequence. Tokens that wait come together.
 
@@ -115,7 +116,7 @@ class EngineClient:
         self._open[number] = inbox
         finished = False
         try:
-            wanted = (top_logprobs, prompt_logprobs, grammar)
+            wanted = (top_logprobs, prompt_logprobs, grammar, borders or [])
             self._send(messages.Submit(number, prompt, sampling, max_tokens, stop_tokens, *wanted))
             while not finished:
                 event = await inbox.get()

@@ -133,7 +133,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True):
     done: int
     total: int
     cached: int = 0
-    """Of those done, the tokens that a stored prefix had."""
+    """Of those done, the tokens that a stored prefix had; told with a sequence's first reading."""
 
 
 class PromptLikelihoods(msgspec.Struct, frozen=True, array_like=True):

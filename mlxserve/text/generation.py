@@ -37,6 +37,8 @@ class Task(msgspec.Struct, frozen=True):
     """Whether the prompt ends within the model's reasoning."""
     continues: bool = False
     """Whether the prompt ends within the answer."""
+    borders: list[int] = []
+    """As in messages.Submit."""
 
 
 class Generation:
@@ -55,6 +57,8 @@ class Generation:
         self.open = False
         """Whether it waits for the engine, or runs there."""
         self.prompt_tokens_read = 0
+        self.cached_tokens = 0
+        """Of the prompt's tokens, those that the engine had read before, for others."""
         self.prompt_likelihoods: list[Likelihood] = []
         """Of the prompt's tokens from the second on, where they are asked for."""
         self.logprobs: list[TokenLogprob] = []
@@ -108,6 +112,7 @@ class Generation:
             task.top_logprobs,
             task.prompt_logprobs,
             task.grammar,
+            task.borders,
         )
         self.open = True
         try:
@@ -115,7 +120,7 @@ class Generation:
                 async for event in events:
                     match event:
                         case Reading():
-                            self.prompt_tokens_read = event.done
+                            self._note(event)
                         case PromptLikelihoods():
                             self.prompt_likelihoods += event.likelihoods
                         case Generated():
@@ -125,6 +130,12 @@ class Generation:
                         break
         finally:
             self.open = False
+
+    def _note(self, reading: Reading) -> None:
+        """Take down how far the prompt is read. It may be read again: what was cached at first counts."""
+        if not self.prompt_tokens_read:
+            self.cached_tokens = reading.cached
+        self.prompt_tokens_read = reading.done
 
     def _read(self, event: Generated) -> list[Piece]:
         self.last_token_at = time.perf_counter()

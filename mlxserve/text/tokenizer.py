@@ -13,6 +13,7 @@ from mlxserve.errors import UserError
 from mlxserve.text.format import OutputFormat
 from mlxserve.text.infill import Infill
 from mlxserve.text.pieces import TokenLogprob, TokenText
+from mlxserve.text.shared_beginning import SharedBeginnings
 from mlxserve.text.template import PLAIN_TEMPLATE, ChatTemplate
 from mlxserve.text.token_bytes import TokenBytes
 
@@ -40,6 +41,7 @@ class Tokenizer:
         self._bytes = TokenBytes(wrapper)
         self.stop_tokens: list[int] = sorted(wrapper.eos_token_ids)
         self.chat_template = ChatTemplate(wrapper)
+        self.shared_beginnings = SharedBeginnings(self.chat_template)
         self.format = OutputFormat.of(wrapper)
         self.infill = Infill.of(wrapper)
         """How a gap in a text is filled; None if the model was not trained to."""

@@ -15,6 +15,7 @@ from mlxserve.engine.messages import (
     NewToken,
     PromptLikelihoods,
     RankFacts,
+    Reading,
     Ready,
     Step,
     Submit,
@@ -35,6 +36,8 @@ class ScriptedEngine:
         self.finish: FinishReason = "stop"
         self.likelihood: Likelihood | None = None
         """Told with each token, where the test sets it."""
+        self.cached: list[int] = []
+        """Of the prompts of sequences to come, one after the other, the tokens found in the cache."""
         self.submitted: asyncio.Queue[Submit] = asyncio.Queue()
         self.cancelled: asyncio.Queue[int] = asyncio.Queue()
 
@@ -45,7 +48,7 @@ class ScriptedEngine:
     def find_model(self, folder: Path) -> None:
         self.client.receive(messages.ModelFound(str(folder)))
 
-    def become_ready(self, context_length: int = 1000, vocab_size: int = 320) -> None:
+    def become_ready(self, context_length: int = 1000, vocab_size: int = 320, cuttable: bool = True) -> None:
         ready = Ready(
             model_type="qwen3",
             vocab_size=vocab_size,
@@ -53,7 +56,7 @@ class ScriptedEngine:
             backend="ring",
             layers=28,
             batched=True,
-            cuttable=True,
+            cuttable=cuttable,
             ranks=RANKS,
         )
         self.client.receive(ready)
@@ -80,6 +83,7 @@ class ScriptedEngine:
             self.client.receive(Step([], [], [PromptLikelihoods(command.id, told)]))
 
     def _answer(self, command: Submit) -> None:
+        self._read(command)
         self.tell_prompt(command)
         tokens = list(self.script or [])
         tokens += command.stop_tokens[-1:] if self.finish == "stop" else []
@@ -87,3 +91,8 @@ class ScriptedEngine:
         if len(tokens) > command.max_tokens:
             tokens, finish = tokens[: command.max_tokens], "length"
         self.say(command.id, *tokens, finish=finish)
+
+    def _read(self, command: Submit) -> None:
+        cached, total = self.cached.pop(0) if self.cached else 0, len(command.prompt)
+        self.client.receive(Step([], [Reading(command.id, cached, total, cached)]))
+        self.client.receive(Step([], [Reading(command.id, total, total)]))

@@ -132,7 +132,7 @@ async def test_slots_show_what_is_under_way_whatever_asked_for_it(
     one = await engine.submitted.get()
     second = asyncio.create_task(http.post("/v1/chat/completions", json={"messages": CHAT}))
     two = await engine.submitted.get()
-    engine.client.receive(messages.Step([], [messages.Reading(one.id, 3, len(one.prompt))]))
+    engine.client.receive(messages.Step([], [messages.Reading(one.id, 3, len(one.prompt), 2)]))
     engine.say(one.id, *plain.encode("ok"))
     while not (slots := (await http.get("/slots")).json())[0]["next_token"]["n_decoded"]:
         pass
@@ -141,6 +141,7 @@ async def test_slots_show_what_is_under_way_whatever_asked_for_it(
     busy = slots[0]
     assert (busy["params"]["seed"], busy["params"]["n_predict"], busy["params"]["stop"]) == (5, 9, ["x"])
     assert (busy["prompt_tokens"], busy["prompt_tokens_read"]) == (len(one.prompt), 3)
+    assert busy["prompt_tokens_cached"] == 2
     assert busy["next_token"] == {"has_next_token": True, "n_remain": 7, "n_decoded": 2}
     assert slots[1]["prompt_tokens"] == len(two.prompt)
     assert "Secret" not in str(slots)

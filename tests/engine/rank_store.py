@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlxserve.engine.memory import Bound
+from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.pipeline.plan import CacheOperation, Drop, Span, Split, Store
 
 
@@ -56,3 +57,27 @@ class RankStore:
         if spans and not self._cuttable:
             assert self._snapshots[spans[-1].key] == row
         return row
+
+
+class Ranks:
+    """An index, and the stores of all ranks that follow it."""
+
+    def __init__(self, *bounds: Bound, cuttable: bool = True) -> None:
+        self.index = PrefixIndex(bounds, cuttable)
+        self.stores = [RankStore(bound, cuttable) for bound in bounds]
+
+    def insert(self, tokens: list[int]) -> list[type]:
+        """The kinds of operations that storing `tokens` took."""
+        operations = self.index.insert(tokens, 3, 1)
+        for operation in operations:
+            for store in self.stores:
+                store.apply(operation, tokens)
+        assert self.index.bytes == [store.bytes for store in self.stores]
+        return [type(operation) for operation in operations]
+
+    def find(self, tokens: list[int]) -> int:
+        """How many tokens are found; what every rank then has is what was asked for."""
+        match = self.index.match(tokens)
+        for store in self.stores:
+            assert store.begin(match.spans) == tokens[: match.length]
+        return match.length

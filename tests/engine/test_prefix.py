@@ -8,34 +8,10 @@ from mlxserve.engine.memory import Bound
 from mlxserve.engine.prefix import FEWEST_NEW, PrefixIndex
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Drop, Span, Split, Store
-from tests.engine.rank_store import RankStore
+from tests.engine.rank_store import Ranks, RankStore
 
 PLAIN = Footprint(token_bytes=10)
 MIXED = Footprint(token_bytes=10, windows=[(4, 50)], sequence_bytes=300)
-
-
-class Ranks:
-    """An index, and the stores of all ranks that follow it."""
-
-    def __init__(self, *bounds: Bound, cuttable: bool = True) -> None:
-        self.index = PrefixIndex(bounds, cuttable)
-        self.stores = [RankStore(bound, cuttable) for bound in bounds]
-
-    def insert(self, tokens: list[int]) -> list[type]:
-        """The kinds of operations that storing `tokens` took."""
-        operations = self.index.insert(tokens, 3, 1)
-        for operation in operations:
-            for store in self.stores:
-                store.apply(operation, tokens)
-        assert self.index.bytes == [store.bytes for store in self.stores]
-        return [type(operation) for operation in operations]
-
-    def find(self, tokens: list[int]) -> int:
-        """How many tokens are found; what every rank then has is what was asked for."""
-        match = self.index.match(tokens)
-        for store in self.stores:
-            assert store.begin(match.spans) == tokens[: match.length]
-        return match.length
 
 
 def words(seed: int, count: int) -> list[int]:

@@ -40,6 +40,8 @@ class OutputTokensDetails(msgspec.Struct):
 
 
 class Usage(msgspec.Struct):
+    """`input_tokens` are those that had to be read: the others of the prompt come from the cache."""
+
     input_tokens: int
     output_tokens: int
     output_tokens_details: OutputTokensDetails
@@ -75,8 +77,9 @@ def beginning_of(number: str, model: str, generation: Generation) -> Message:
 
 def usage_of(generation: Generation) -> Usage:
     """The tokens so far."""
-    details = OutputTokensDetails(generation.reasoning_tokens)
-    return Usage(len(generation.prompt), generation.completion_tokens, details)
+    cached, details = generation.cached_tokens, OutputTokensDetails(generation.reasoning_tokens)
+    read = len(generation.prompt) - cached
+    return Usage(read, generation.completion_tokens, details, cache_read_input_tokens=cached)
 
 
 def stop_reason_of(generation: Generation) -> StopReason:

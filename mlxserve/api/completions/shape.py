@@ -7,7 +7,14 @@ from typing import Literal
 
 import msgspec
 
-from mlxserve.api.answer import FINGERPRINT, CompletionTokensDetails, Timings, Usage, timings_of
+from mlxserve.api.answer import (
+    FINGERPRINT,
+    PromptTokensDetails,
+    Timings,
+    Usage,
+    cached_tokens_of,
+    timings_of,
+)
 from mlxserve.api.completions.likelihoods import Logprobs
 from mlxserve.api.completions.writer import ChoiceWriter, Part
 from mlxserve.engine.messages import FinishReason
@@ -52,7 +59,11 @@ def usage_of(writers: list[ChoiceWriter], candidates: int) -> Usage:
     """All tokens that were read and generated; `candidates` of the writers in a row share a prompt."""
     prompt = sum(len(writer.generation.prompt) for writer in writers[::candidates])
     completion = sum(writer.completion_tokens for writer in writers)
-    return Usage(prompt, completion, prompt + completion, completion_tokens_details=CompletionTokensDetails())
+    cached = sum(
+        cached_tokens_of([writer.generation for writer in writers[first : first + candidates]])
+        for first in range(0, len(writers), candidates)
+    )
+    return Usage(prompt, completion, prompt + completion, PromptTokensDetails(cached))
 
 
 def timings(writer: ChoiceWriter, started: float) -> Timings:
