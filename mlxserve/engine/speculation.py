@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from operator import mul
 
 from mlxserve.engine.drafts import Drafts
@@ -45,7 +46,7 @@ class Speculated:
             rates = [self.drafts.rates.rate(length + ahead) for ahead in range(most)]
         else:
             return []
-        return list(accumulate(rates, mul))
+        return list(takewhile(lambda chance: chance >= _LEAST_CHANCE, accumulate(rates, mul)))
 
     def guess(self, sequence: Sequence, count: int) -> list[int]:
         """The next `count` tokens, or fewer."""
@@ -110,18 +111,20 @@ class Speculation:
         return 0 if sequence.done else min(self.most, sequence.max_tokens - sequence.sampled - 1)
 
     def _best_count(self, chances: list[list[float]]) -> int:
-        """The guesses a row that are expected to bring the most tokens a second; 0 where that is none."""
+        """The guesses a row by which the geometric mean of the rows' speeds is expected to be highest; perhaps 0.
+
+        Not their sum: rows without guesses wait for those that have some, and must not wait for long.
+        """
         rows = len(chances)
-        if not any(chances):
+        guessing = [row for row in chances if row]
+        if not guessing:
             return 0
-        best, count = _MARGIN * rows / self.seconds(rows), 0
-        expected = float(rows)
-        for guessed in range(1, self.most + 1):
-            gain = sum(row[guessed - 1] for row in chances if len(row) >= guessed)
-            if gain < _LEAST_CHANCE:
-                break
-            expected += gain
-            speed = expected / (self.seconds(rows * (1 + guessed)) + self.overhead)
-            if speed > best:
-                best, count = speed, guessed
+        plain = self.seconds(rows)
+        best, count = rows * math.log(_MARGIN), 0
+        for guessed in range(1, max(map(len, guessing)) + 1):
+            expected = [sum(row[:guessed], 1.0) for row in guessing]
+            slower = (self.seconds(rows * (1 + guessed)) + self.overhead) / plain
+            gain = sum(map(math.log, expected)) - rows * math.log(slower)
+            if gain > best:
+                best, count = gain, guessed
         return count

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from statistics import geometric_mean
 
 import pytest
 from llguidance import LLMatcher, LLTokenizer
@@ -35,20 +36,23 @@ class Writing:
         self.speculation = speculation
         self.answers = answers
         self.seconds = 0.0
-        self.plain_seconds = 0.0
+        self.ends: dict[int, float] = {}
         self.passes_with_guesses = 0
         for sequence in self.sequences:
             self._write(sequence, 1)
 
     def run(self) -> Writing:
-        """Write all; rows stay until the last is done, as the answers are equally long."""
+        """Write all."""
         while running := [one for one in self.sequences if not one.done]:
             self._pass(running)
-        self.plain_seconds = sum(
-            self.speculation.seconds(sum(len(answer) > step for answer in self.answers))
-            for step in range(1, max(map(len, self.answers)))
-        )
+            self.ends |= {one.id: self.seconds for one in running if one.done}
         return self
+
+    @property
+    def faster(self) -> list[float]:
+        """The speed of each stream, by that without guesses; all answers must be equally long."""
+        plain = self.speculation.seconds(len(self.answers)) * (len(self.answers[0]) - 1)
+        return [plain / self.ends[number] for number in range(len(self.answers))]
 
     def _pass(self, running: list[Sequence]) -> None:
         guesses = self.speculation.guesses(running)
@@ -99,7 +103,7 @@ def edit(seed: int, length: int) -> tuple[list[int], list[int]]:
 def test_an_edit_is_written_much_faster(overhead: float) -> None:
     prompt, answer = edit(1, 200)
     writing = Writing([prompt], [answer], Speculation(measured, overhead=overhead)).run()
-    assert writing.plain_seconds / writing.seconds > 3
+    assert writing.faster[0] > 3
 
 
 @pytest.mark.parametrize("streams", [1, 2, 4, 16])
@@ -112,7 +116,7 @@ def test_however_often_guesses_are_right_it_costs_next_to_nothing(
     prompts = [text(seed, 100, predictable, symbols) for seed in range(streams)]
     answers = [text(50 + seed, 150, predictable, symbols) for seed in range(streams)]
     writing = Writing(prompts, answers, Speculation(seconds, overhead=0.1)).run()
-    assert writing.plain_seconds / writing.seconds >= 0.97
+    assert geometric_mean(writing.faster) >= 0.97
 
 
 def test_guesses_that_fail_whatever_was_seen_before_are_given_up() -> None:
@@ -122,7 +126,7 @@ def test_guesses_that_fail_whatever_was_seen_before_are_given_up() -> None:
         piece = [chance.randrange(5000) for _ in range(4)]
         answer += [*piece, 1, *piece[:3]]
     writing = Writing([[1, 2]], [answer[:300]], Speculation(measured, overhead=0.5)).run()
-    assert writing.plain_seconds / writing.seconds >= 0.97
+    assert writing.faster[0] >= 0.97
 
 
 def test_guesses_that_would_slow_a_pass_down_as_much_as_they_bring_are_not_made() -> None:
@@ -130,12 +134,12 @@ def test_guesses_that_would_slow_a_pass_down_as_much_as_they_bring_are_not_made(
     assert Writing([prompt], [answer], Speculation(linear)).run().passes_with_guesses == 0
 
 
-def test_sequences_that_have_guesses_pay_for_those_that_have_none() -> None:
+def test_streams_without_guesses_do_not_wait_long_for_one_that_has_them() -> None:
     prompt, answer = edit(3, 120)
-    prompts, answers = [prompt, [1, 2], [3, 4]], [answer, text(7, 120, 0.0, 5000), text(8, 120, 0.0, 5000)]
+    prompts, answers = [prompt, [1, 2]], [answer, text(7, 120, 0.0, 5000)]
     writing = Writing(prompts, answers, Speculation(measured)).run()
-    assert writing.plain_seconds / writing.seconds > 1.1
-    assert all(sequence.emitted == 120 for sequence in writing.sequences)
+    assert writing.faster[0] > 2
+    assert min(writing.faster) > 0.5
 
 
 @pytest.mark.parametrize("most", [1, 3])
