@@ -10,6 +10,7 @@ from mlxserve.engine.penalties import Penalties, penalties_of
 
 if TYPE_CHECKING:
     from mlxserve.engine.grammar import Matcher
+    from mlxserve.engine.speculation import Speculated
 
 
 @dataclass(eq=False)
@@ -44,6 +45,10 @@ class Sequence:
     matcher: Matcher | None = None
     """Set once its grammar is compiled, before the scheduler gets the sequence."""
     grammar_error: str = ""
+    tokens: list[int] = field(default_factory=list)
+    """Prompt and answer, as far as they are known."""
+    speculated: Speculated | None = None
+    """What is guessed of it, once it was looked at."""
 
     @classmethod
     def of(cls, submit: Submit) -> Sequence:
@@ -59,6 +64,7 @@ class Sequence:
             prompt_logprobs=submit.prompt_logprobs,
             borders=submit.borders,
             penalties=penalties_of(submit.sampling, submit.prompt),
+            tokens=list(submit.prompt),
         )
 
     @property
