@@ -9,6 +9,7 @@ import mlx.core as mx
 from mlxserve.engine.grouping import Grouping
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.sequence import Sequence
+from mlxserve.engine.verification import Guesses
 from mlxserve.pipeline.pipeline import Work
 from mlxserve.pipeline.plan import CacheOperation, Join, Keep, Move, Trim
 
@@ -77,13 +78,15 @@ class Decoding:
         self._unite(wanted, operations)
         return self._divide(wanted, operations, batches)
 
-    def step(self, group: Group) -> Work:
-        """The next decode step of `group`."""
+    def step(self, group: Group, guesses: Guesses | None) -> Work:
+        """The next decode step of `group`, which verifies `guesses` where there are any."""
         assert group.inputs is not None
         work = Work(group.batch, group.inputs[:, None], [], "last")
+        if guesses:
+            work = Work(group.batch, guesses.inputs(group.sequences), [], "all")
         group.inputs = None
         for sequence in group.sequences:
-            sequence.read += 1
+            sequence.read += work.tokens.shape[1]
         # Groups take turns: the one that enters goes to the end.
         self.groups.remove(group)
         self.groups.append(group)
@@ -143,7 +146,8 @@ class Decoding:
 
 
 def _unite(group: Group, other: Group, operations: list[CacheOperation]) -> None:
-    assert group.inputs is not None and other.inputs is not None
+    assert group.inputs is not None
+    assert other.inputs is not None
     operations.append(Join(group.batch, other.batch))
     group.sequences += other.sequences
     group.inputs = mx.concatenate([group.inputs, other.inputs])

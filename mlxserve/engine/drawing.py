@@ -19,6 +19,7 @@ from mlxserve.engine.messages import Failed, FinishReason, Likelihood, NewToken,
 from mlxserve.engine.prefill import PromptBatch
 from mlxserve.engine.sampler import sample
 from mlxserve.engine.sequence import Sequence
+from mlxserve.engine.verification import Guesses, Verdict, verify
 from mlxserve.pipeline.pipeline import token_rows
 
 
@@ -30,6 +31,8 @@ class Flight:
     origin: Group | PromptBatch
     last: bool = True
     """Whether tokens are drawn from what lands: not so for a prompt's first chunks."""
+    guesses: Guesses | None = None
+    """Which are verified by what lands."""
     targets: list[int] = field(default_factory=list)
     """The prompt's tokens that follow those of this chunk, where their likelihoods are wanted."""
 
@@ -72,6 +75,19 @@ class Drawing:
         self._unread.append(Drawn(list(sequences), tokens, told))
         return tokens
 
+    def verify(self, flight: Flight, logits: mx.array, step: Step) -> list[Verdict]:
+        """Draw tokens for each row of `logits` [rows, positions, vocabulary] as far as its guesses are right."""
+        assert flight.guesses is not None
+        verdicts = verify(logits, flight.sequences, flight.guesses)
+        for sequence, verdict in zip(flight.sequences, verdicts, strict=True):
+            sequence.read -= verdict.trim
+            if verdict.error:
+                sequence.done = True
+                step.failed.append(Failed(sequence.id, verdict.error))
+            for token, likelihood in zip(verdict.tokens, verdict.likelihoods, strict=True):
+                self._tell(sequence, token, likelihood, step)
+        return verdicts
+
     def tell_prompt(self, flight: Flight, logits: mx.array, step: Step) -> None:
         """The likelihoods of a prompt's tokens, from `logits` [positions, vocabulary]."""
         (sequence,) = flight.sequences
@@ -88,9 +104,11 @@ class Drawing:
             told = drawn.likelihoods.told([one.top_logprobs for one in drawn.sequences]) if drawn.likelihoods else []
             for sequence, token, likelihood in zip_longest(drawn.sequences, tokens, told):
                 if not sequence.done:
-                    self.tell(sequence, token, likelihood, step)
+                    self._tell(sequence, token, likelihood, step)
+                    if sequence.matcher and not sequence.done:
+                        sequence.matcher.accept(token)
 
-    def tell(self, sequence: Sequence, token: int, likelihood: Likelihood | None, step: Step) -> None:
+    def _tell(self, sequence: Sequence, token: int, likelihood: Likelihood | None, step: Step) -> None:
         """`token` is the next of a sequence that goes on."""
         sequence.tokens.append(token)
         sequence.emitted += 1
@@ -99,7 +117,5 @@ class Drawing:
             finish = "stop"
         elif sequence.emitted >= sequence.max_tokens:
             finish = "length"
-        elif sequence.matcher:
-            sequence.matcher.accept(token)
         sequence.done = finish is not None
         step.tokens.append(NewToken(sequence.id, token, finish, likelihood))

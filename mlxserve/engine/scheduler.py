@@ -1,7 +1,7 @@
 """Continuous batching: sequences join and leave a running batch at any step; prompts are read between its steps.
 
-Each `step` decides what enters the pipeline, moves the pipeline on by a tick, draws tokens from the logits that left it,
-and reports tokens.
+Each `step` decides what enters the pipeline, moves the pipeline on by a tick, draws tokens from the logits that left
+it, and reports them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from mlxserve.engine.prefill import PromptBatch, chunk_size
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.sequence import Sequence
 from mlxserve.engine.sharing import Allowance
+from mlxserve.engine.speculation import Speculation
 from mlxserve.engine.timing import Timing
+from mlxserve.engine.verification import Guesses
 from mlxserve.engine.waiting import Waiting
 from mlxserve.pipeline.pipeline import Pipeline, Work
 from mlxserve.pipeline.plan import CacheOperation, Keep, Open
@@ -42,15 +44,22 @@ class Scheduler:
     """Decides, tick by tick, what the pipeline works on."""
 
     def __init__(
-        self, pipeline: Pipeline, limits: Limits, pace: Pace, ledger: Ledger, prefixes: PrefixIndex | None
+        self,
+        pipeline: Pipeline,
+        limits: Limits,
+        pace: Pace,
+        ledger: Ledger,
+        prefixes: PrefixIndex | None,
+        speculation: Speculation | None,
     ) -> None:
-        """Without `prefixes` none are stored."""
+        """Without `prefixes` none are stored; without `speculation` nothing is guessed."""
         self._pipeline = pipeline
         rows = limits.decode_concurrency if pipeline.batchable else 1
         self._limits = Limits(rows, min(rows, limits.prompt_concurrency), limits.chunk, limits.prefill_share)
         self._pace = pace
         self._timing = Timing(pace)
         self._ledger = ledger
+        self._speculation = speculation
         self._waiting = Waiting(ledger, prefixes)
         self._reading: deque[PromptBatch] = deque()
         self._decoding = Decoding(Grouping(pace), prefixes)
@@ -115,7 +124,7 @@ class Scheduler:
             return self._read_chunk(prompts, size, operations, step)
         if group is None:
             return None
-        return self._decode(group)
+        return self._decode(group, step)
 
     @property
     def _more_follows(self) -> bool:
@@ -227,10 +236,23 @@ class Scheduler:
             self._flights.append(Flight(prompts.sequences, prompts, prompts.wholly_entered, prompts.targets(work)))
         return work
 
-    def _decode(self, group: Group) -> Work:
-        self._allowance.decode_step(group.rows)
-        self._flights.append(Flight(list(group.sequences), group))
-        return self._decoding.step(group)
+    def _decode(self, group: Group, step: Step) -> Work:
+        guesses = self._guesses(group, step)
+        work = self._decoding.step(group, guesses)
+        self._allowance.decode_step(work.tokens.size)
+        self._flights.append(Flight(list(group.sequences), group, guesses=guesses))
+        return work
+
+    def _guesses(self, group: Group, step: Step) -> Guesses | None:
+        """What is guessed to follow, where verifying it promises to pay."""
+        if self._speculation is None:
+            return None
+        if self._drawing.unread:
+            if not self._speculation.promises(group.sequences):
+                return None
+            self._drawing.read(step)
+        guesses = self._speculation.guesses(group.sequences)
+        return guesses if guesses and self._ledger.fits(self._lengths(1 + guesses.count)) else None
 
     def _land(self, logits: mx.array, step: Step) -> None:
         """A flight has landed: draw a token for each of its rows from `logits` [rows, positions, vocabulary]."""
@@ -239,9 +261,20 @@ class Scheduler:
             self._drawing.tell_prompt(flight, logits[0], step)
         if not flight.last:
             return
+        if flight.guesses:
+            self._land_guesses(flight, logits, step)
+            return
         tokens = self._drawing.draw(flight.sequences, logits[:, -1], step)
         if isinstance(flight.origin, Group):
             flight.origin.inputs = tokens
         else:
             self._reading.remove(flight.origin)
             self._landed.append(Group(flight.origin.batch, flight.sequences, tokens))
+
+    def _land_guesses(self, flight: Flight, logits: mx.array, step: Step) -> None:
+        verdicts = self._drawing.verify(flight, logits, step)
+        if self._speculation and flight.guesses:
+            self._speculation.settle(flight.sequences, flight.guesses, verdicts)
+        assert isinstance(flight.origin, Group)
+        flight.origin.inputs = mx.array([sequence.tokens[-1] for sequence in flight.sequences], mx.int32)
+        flight.origin.rejected = [verdict.trim for verdict in verdicts] if any(one.trim for one in verdicts) else []

@@ -45,8 +45,6 @@ class Sequence:
     matcher: Matcher | None = None
     """Set once its grammar is compiled, before the scheduler gets the sequence."""
     grammar_error: str = ""
-    tokens: list[int] = field(default_factory=list)
-    """Prompt and answer, as far as they are known."""
     speculated: Speculated | None = None
     """What is guessed of it, once it was looked at."""
 
@@ -64,7 +62,6 @@ class Sequence:
             prompt_logprobs=submit.prompt_logprobs,
             borders=submit.borders,
             penalties=penalties_of(submit.sampling, submit.prompt),
-            tokens=list(submit.prompt),
         )
 
     @property

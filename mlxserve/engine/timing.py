@@ -9,7 +9,7 @@ from typing import Literal
 from mlxserve.engine.pace import Pace
 from mlxserve.pipeline.pipeline import Work
 
-_Kind = Literal["decode", "chunk", "last", "nothing"]
+_Kind = Literal["decode", "verify", "chunk", "last", "nothing"]
 
 
 class Timing:
@@ -52,7 +52,7 @@ class Timing:
         """On one rank passes are queued and waited for a step later: only some steps tell how long one took."""
         kind, size = _kind(work), work.tokens.size if work else 0
         kind_before, size_before, seconds_before = self._before
-        if (kind, size) == (kind_before, size_before) == ("decode", size) or kind == kind_before == "chunk":
+        if (kind, size) == (kind_before, size_before) == ("decode", size) or kind == kind_before in ("chunk", "verify"):
             self._pace.note(size, seconds)
         elif (kind_before, kind) == ("decode", "chunk") and self._pace.knows(size_before):
             self._pace.note(size, max(0.0, seconds_before + seconds - self._pace.tick(size_before)))
@@ -66,4 +66,6 @@ def _kind(work: Work | None) -> _Kind:
         return "nothing"
     if work.tokens.shape[1] == 1:
         return "decode"
+    if work.logits == "all":
+        return "verify"
     return "chunk" if work.logits == "none" else "last"

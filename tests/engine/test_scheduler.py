@@ -157,6 +157,19 @@ def test_when_memory_runs_short_the_youngest_is_put_back_and_loses_nothing() -> 
         assert log.tokens[number] == alone(submit(number, PROMPTS[4], tokens=480, sampling=Sampling(number)))
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_what_repeats_itself_is_guessed_and_comes_in_fewer_passes(ranks: int) -> None:
+    plain, quick = Log(), Log()
+    prompt = [*PROMPTS[2], *PROMPTS[2]]
+    for log, speculates in ((plain, False), (quick, True)):
+        guessing = scheduler(pace=Priced(ranks, 0.01), speculates=speculates)
+        guessing.add(submit(1, prompt, tokens=200))  # greedy tokens of a random model soon go round in a circle
+        log.run(guessing)
+        passes = len(works(guessing))
+    assert quick.tokens == plain.tokens
+    assert passes < 120
+
+
 def test_models_that_cannot_be_batched_answer_one_after_another() -> None:
     single = scheduler(batchable=False)
     for number, prompt in enumerate(PROMPTS):
@@ -176,6 +189,7 @@ def test_whatever_comes_and_goes_in_whatever_order_every_sequence_gets_its_own_t
         pace=pace,
         kv_bytes=data.draw(st.sampled_from([sys.maxsize, 4 * ROW_BYTES, 8 * ROW_BYTES])),
         prefix_bytes=data.draw(st.sampled_from([0, 5_000, 1_000_000])),
+        speculates=data.draw(st.booleans()),
     )
     log = Log()
     added, cancelled = {}, set()
