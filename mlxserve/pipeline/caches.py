@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_map
 from mlx_lm.models.cache import CacheList, KVCache
 
+from mlxserve.pipeline.quantized_row_cache import QuantizedRowCache
 from mlxserve.pipeline.row_cache import Range, RowCache
 from mlxserve.pipeline.segments import Prefix, Segment
 
@@ -42,6 +44,15 @@ class Layout:
         self._place = [self._kept.index(index if index in own else keeper[kind]) for index, kind in enumerate(kinds)]
         self.batchable = all(hasattr(cache, "merge") for cache in self._fresh())
         self.cuttable = all(type(leaf) is KVCache for leaf in _leaves(self._fresh()))
+        mine = [cache for index, cache in enumerate(make_caches()) if index in own]
+        self.own_row_caches = sum(type(leaf) is KVCache for leaf in _leaves(mine)) if self.batchable else 0
+        self.cuttable_elsewhere = sum(type(leaf) is KVCache for leaf in _leaves(make_caches())) > self.own_row_caches
+        self._bits = 0
+        self._group_sizes: list[int] = []
+
+    def quantize(self, bits: int, group_sizes: list[int]) -> None:
+        """From now on keep `bits` of keys and values in those of the own row caches whose group size is not 0."""
+        self._bits, self._group_sizes = bits, group_sizes
 
     def open(self, rows: int, prefixes: list[Prefix] | None = None) -> BatchCaches:
         """Caches for a batch of `rows` sequences, each with what it begins with.
@@ -51,7 +62,8 @@ class Layout:
         prefixes = prefixes or [[] for _ in range(rows)]
         columns = zip(*(_leaves(self._begun(prefix)) for prefix in prefixes), strict=True)
         ranges = self._ranges(prefixes)
-        leaves = (self._together(list(column), ranges) for column in columns)
+        group_sizes = chain(self._group_sizes, repeat(0))
+        leaves = (self._together(list(column), ranges, group_sizes) for column in columns)
         kept = [_with_leaves(cache, leaves) for cache in self._fresh()]
         return BatchCaches(kept, self._place, len(self._ghosts), rows)
 
@@ -78,16 +90,21 @@ class Layout:
             yield [[ranges[index] for ranges in row] for row in cut]
             index += 1
 
-    def _together(self, column: list[Any], ranges: Iterator[list[list[Range]]]) -> Any:
+    def _together(self, column: list[Any], ranges: Iterator[list[list[Range]]], group_sizes: Iterator[int]) -> Any:
         """Caches of one layer, one a sequence, as one."""
         first = column[0]
         if type(first) is not KVCache:
             return first.merge(column) if self.batchable else first
         if self.batchable:
-            return RowCache.opened(next(ranges))
+            return self._row_cache(next(ranges), next(group_sizes))
         (row,) = next(ranges)
         _begin(first, row)
         return first
+
+    def _row_cache(self, rows: list[list[Range]], group_size: int) -> RowCache:
+        cache = QuantizedRowCache(len(rows), self._bits, group_size) if group_size else RowCache(len(rows))
+        cache.begin(rows)
+        return cache
 
 
 class BatchCaches:
@@ -103,6 +120,11 @@ class BatchCaches:
     def view(self) -> list[Any]:
         """The list that the model wants."""
         return [self._kept[place] for place in self._place]
+
+    @property
+    def each(self) -> list[Any]:
+        """Every cache; of those that are lists of caches, each part."""
+        return list(_leaves(self._kept))
 
     @property
     def state(self) -> list[Any]:

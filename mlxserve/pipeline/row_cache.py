@@ -28,13 +28,15 @@ class RowCache:
         self._filling: list[int] = []
         self._arrays: list[mx.array] = []
 
-    @classmethod
-    def opened(cls, rows: Sequence[Sequence[Range]]) -> RowCache:
-        """A cache whose rows begin with what was extracted before, ranges one after another."""
-        cache = cls(len(rows))
-        if any(rows):
-            cache._fill(rows)
-        return cache
+    def begin(self, rows: Sequence[Sequence[Range]]) -> None:
+        """Let each row begin with what was extracted before, ranges one after another."""
+        self._lengths = [sum(tokens[0].shape[2] for tokens in ranges if tokens) for ranges in rows]
+        like = next((tokens for ranges in rows for tokens in ranges if tokens), [])
+        capacity = capacity_for(self.size())
+        self._arrays = [
+            mx.concatenate([_joined([tokens[index] for tokens in ranges], array, capacity) for ranges in rows])
+            for index, array in enumerate(like)
+        ]
 
     @property
     def offset(self) -> mx.array:
@@ -47,7 +49,7 @@ class RowCache:
         return self._arrays[0] if self._arrays else None
 
     @keys.setter
-    def keys(self, keys: mx.array) -> None:
+    def keys(self, keys: Any) -> None:
         self._arrays[0] = keys
 
     @property
@@ -56,7 +58,7 @@ class RowCache:
         return self._arrays[1] if self._arrays else None
 
     @values.setter
-    def values(self, values: mx.array) -> None:
+    def values(self, values: Any) -> None:
         self._arrays[1] = values
 
     @property
@@ -93,7 +95,7 @@ class RowCache:
         return keys, values
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> mx.array | str | None:
-        """Which of all tokens each of the next `N` sees, as `create_attention_mask` of mlx-lm; rows ending apart differ.
+        """Which of all tokens each of the next `N` sees; see mlx-lm's `create_attention_mask`.
 
         Filling on the right needs no mask: it is behind all that counts.
         """
@@ -122,17 +124,17 @@ class RowCache:
 
     def extend(self, other: RowCache) -> None:
         """Take in the rows of `other`, after the own ones."""
-        capacity = _capacity(max(self.size(), other.size()))
+        capacity = capacity_for(max(self.size(), other.size()))
         if self._arrays or other._arrays:
             own, theirs = self._sized(capacity, other), other._sized(capacity, self)
-            self._arrays = [mx.concatenate(pair) for pair in zip(own, theirs, strict=True)]
+            self._arrays = [mx.concatenate(list(pair)) for pair in zip(own, theirs, strict=True)]
         self._lengths = self._lengths + other._lengths
 
     def filter(self, rows: list[int]) -> None:
         """Drop all rows but these."""
         self._lengths = [self._lengths[row] for row in rows]
         chosen = mx.array(rows)
-        capacity = _capacity(self.size())
+        capacity = capacity_for(self.size())
         self._arrays = [array[:, :, :capacity][chosen] for array in self._arrays]
 
     def extract(self, row: int, start: int, stop: int) -> Range:
@@ -170,7 +172,7 @@ class RowCache:
         missing = _stepped(self.size()) - present
         room = [mx.zeros((*more.shape[:2], missing, more.shape[3]), more.dtype) for more in new]
         if self._arrays:
-            room = [mx.concatenate(pair, axis=2) for pair in zip(self._arrays, room, strict=True)]
+            room = [mx.concatenate(list(pair), axis=2) for pair in zip(self._arrays, room, strict=True)]
         self._arrays = room
 
     def _sized(self, capacity: int, like: RowCache) -> list[mx.array]:
@@ -180,17 +182,7 @@ class RowCache:
                 mx.zeros((len(self._lengths), array.shape[1], capacity, array.shape[3]), array.dtype)
                 for array in like._arrays
             ]
-        return [_with_capacity(array, capacity) for array in self._arrays]
-
-    def _fill(self, rows: Sequence[Sequence[Range]]) -> None:
-        """Begin each row with its ranges."""
-        self._lengths = [sum(tokens[0].shape[2] for tokens in ranges if tokens) for ranges in rows]
-        like = next((tokens for ranges in rows for tokens in ranges if tokens), [])
-        capacity = _capacity(self.size())
-        self._arrays = [
-            mx.concatenate([_joined([tokens[index] for tokens in ranges], array, capacity) for ranges in rows])
-            for index, array in enumerate(like)
-        ]
+        return [_withcapacity_for(array, capacity) for array in self._arrays]
 
 
 def _joined(ranges: list[mx.array], like: mx.array, capacity: int) -> mx.array:
@@ -199,7 +191,7 @@ def _joined(ranges: list[mx.array], like: mx.array, capacity: int) -> mx.array:
     return mx.concatenate([*ranges, mx.zeros((1, like.shape[1], missing, like.shape[3]), like.dtype)], axis=2)
 
 
-def _with_capacity(array: mx.array, capacity: int) -> mx.array:
+def _withcapacity_for(array: mx.array, capacity: int) -> mx.array:
     missing = capacity - array.shape[2]
     return mx.pad(array, [(0, 0), (0, 0), (0, missing), (0, 0)]) if missing > 0 else array[:, :, :capacity]
 
@@ -208,7 +200,7 @@ def _stepped(tokens: int) -> int:
     return -(-tokens // STEP) * STEP
 
 
-def _capacity(tokens: int) -> int:
+def capacity_for(tokens: int) -> int:
     """The capacity for rows of which the longest has `tokens`: at least one more fits."""
     return _stepped(tokens + 1)
 

@@ -25,7 +25,7 @@ class Stage:
         self._calls = calls
         self._batches: dict[int, BatchCaches] = {}
         own: frozenset[int] = frozenset().union(*(trace.caches_of_call[call] for call in calls))
-        self._layout = Layout(lambda: make_prompt_cache(model), own)
+        self.layout = Layout(lambda: make_prompt_cache(model), own)
         self._whole = len(calls) == len(trace.layer_of_call)
         self._no_caches = make_prompt_cache(model)
         self.segments = Segments()
@@ -33,12 +33,12 @@ class Stage:
     @property
     def cuttable(self) -> bool:
         """Whether all caches can be cut after any token."""
-        return self._layout.cuttable
+        return self.layout.cuttable
 
     @property
     def batchable(self) -> bool:
         """Whether several sequences can share a batch."""
-        return self._layout.batchable
+        return self.layout.batchable
 
     def boundary(self, call: int) -> Boundary:
         """What leaves `call`."""
@@ -49,7 +49,7 @@ class Stage:
         match operation:
             case Open():
                 prefixes = [self.segments.prefix(spans) for spans in operation.prefixes]
-                self._batches[operation.batch] = self._layout.open(operation.rows, prefixes)
+                self._batches[operation.batch] = self.layout.open(operation.rows, prefixes)
             case Join():
                 joining = self._batches.pop(operation.joining)
                 if running := self._batches.get(operation.batch):
@@ -115,6 +115,10 @@ class Stage:
         self._walk.finish(hidden)
         logits: mx.array = self._model(mx.zeros(hidden.shape[:2], mx.int32), cache=self._no_caches)
         return logits
+
+    def caches(self, batch: int) -> list[Any]:
+        """Every single cache of `batch`."""
+        return self._batches[batch].each
 
     def state(self, batch: int) -> list[Any]:
         """The arrays in the caches of `batch`, to be evaluated."""
