@@ -63,13 +63,13 @@ class _Parts:
         path, _ = find_layers(model)
         self._list_name = path.rpartition(".")[2]
         self._shared = [(name, array) for name, array in _parameters(model) if not name.startswith(f"{path}.")]
-        sizes, head = layer_bytes(model)
+        sizes = layer_bytes(model)
         self._walk: Walk = install_slots(model)
         self._trace = trace_model(model, self._walk)
         if place.world_size > 1 and self._trace.obstacle:
             check_splittable(self._trace, [])
         per_call = [sizes[layer] for layer in self._trace.layer_of_call] or sizes
-        self._split = plan_split(per_call, head, place.world_size, settings.split)
+        self._split = plan_split(per_call, place.world_size, settings.split)
         if place.world_size > 1:
             check_splittable(self._trace, self._split)
         self._stage = Stage(model, self._walk, self._trace, self._split[self.rank])
