@@ -205,7 +205,7 @@ FLAGS = (
         ("--speculation",), "speculation", str, "MODE",
         "verify several guessed tokens at once where that is measured to pay", ("auto", "off"),
     ),
-    Flag(("--draft-model",), "draft_model", text, "MODEL", "a small model of the same vocabulary that guesses, on rank 0"),
+    Flag(("--draft-model",), "draft_model", text, "MODEL", "a small model with equal vocabulary, on rank 0, to guess"),
     Flag(("--num-draft-tokens",), "num_draft_tokens", whole(0, 64), "N", "most tokens guessed at once; 0: as measured"),
     Flag(("--chat-template",), "chat_template", text, "TEMPLATE", "a Jinja chat template in place of the model's own"),
     Flag(

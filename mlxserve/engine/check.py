@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,12 +13,14 @@ from mlx_lm.utils import _get_classes
 
 from mlxserve.engine.messages import RankFacts
 from mlxserve.errors import CheckFailed
+from mlxserve.pipeline.collective import Way
 from mlxserve.pipeline.pipeline import Pipeline, Work
 from mlxserve.pipeline.plan import Keep, Open
 from mlxserve.pipeline.selftest import SIZES, RelayFindings
 
 _LAYERS_PER_RANK = 4
 _PASSES = 20
+_EMPTY_TICKS = 100
 _BATCH = 1
 _GIGABYTE = 1e9
 
@@ -42,8 +45,18 @@ def random_model(world_size: int) -> tuple[nn.Module, dict[str, Any]]:
     return model, config
 
 
-def time_passes(pipeline: Pipeline) -> float:
-    """Median seconds of one token's pass through all layers and back."""
+@dataclass(frozen=True)
+class PassTimes:
+    """Median seconds."""
+
+    token: float
+    """One token's pass through all layers and back."""
+    tick: float
+    """A tick in which nothing is computed or carried: the plan, and what Python does."""
+
+
+def time_passes(pipeline: Pipeline) -> PassTimes:
+    """Time tokens' passes through all ranks, and empty ticks."""
     seconds = []
     logits = _pass(pipeline, [Open(_BATCH, 1)], mx.array([[1]]))
     for _ in range(_PASSES):
@@ -51,7 +64,16 @@ def time_passes(pipeline: Pipeline) -> float:
         logits = _pass(pipeline, [], mx.argmax(logits[:, -1:], axis=-1))
         seconds.append(time.perf_counter() - start)
     pipeline.tick([Keep(_BATCH, [])], None)
-    return statistics.median(seconds)
+    return PassTimes(statistics.median(seconds), statistics.median(_empty_ticks(pipeline)))
+
+
+def _empty_ticks(pipeline: Pipeline) -> list[float]:
+    seconds = []
+    for _ in range(_EMPTY_TICKS):
+        start = time.perf_counter()
+        pipeline.tick([], None)
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def _pass(pipeline: Pipeline, operations: list[Any], tokens: mx.array) -> mx.array:
@@ -62,7 +84,7 @@ def _pass(pipeline: Pipeline, operations: list[Any], tokens: mx.array) -> mx.arr
     return logits
 
 
-def report(ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindings], seconds: float) -> list[str]:
+def report(ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindings], times: PassTimes) -> list[str]:
     """The check's lines for people. Raises CheckFailed with the line that failed."""
     lines = []
     for facts, count in zip(ranks, tokens, strict=True):
@@ -72,18 +94,25 @@ def report(ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindin
             f"ok  rank {facts.rank}  {facts.host}  {facts.device}  layers {facts.first_layer}-{facts.last_layer}  "
             f"{facts.memory_bytes / _GIGABYTE:.2f} GB  {count} tokens computed"
         )
-    for rank, finding in enumerate(findings):
-        for size, exact in finding.exact.items():
-            if not exact:
-                raise CheckFailed(f"what rank {rank} received of {_size(size)} differs from what was sent")
     if findings:
-        lines.append(f"ok  relay  exact to the bit on {len(findings)} ranks")
-        slowest = {size: max(finding.seconds[size] for finding in findings) for size in SIZES}
-        lines += [
-            f"ok  relay  {_size(size)} a rank: {seconds * 1e3:.3f} ms, {size / seconds / 1e6:.1f} MB/s"
-            for size, seconds in slowest.items()
-        ]
-    lines.append(f"ok  one token through all layers: {seconds * 1e3:.2f} ms")
+        lines += _relay_lines(findings)
+        lines.append(f"ok  a tick besides computing and carrying: {times.tick * 1e3:.3f} ms")
+    lines.append(f"ok  one token through all layers: {times.token * 1e3:.2f} ms")
+    return lines
+
+
+def _relay_lines(findings: list[RelayFindings]) -> list[str]:
+    """What the ranks found, by size and collective. Raises CheckFailed where something arrived changed."""
+    for rank, finding in enumerate(findings):
+        for way, sizes in finding.exact.items():
+            for size, exact in sizes.items():
+                if not exact:
+                    raise CheckFailed(f"what rank {rank} received of {_size(size)} by {way} differs from what was sent")
+    lines = [f"ok  relay  exact to the bit on {len(findings)} ranks"]
+    for size in SIZES:
+        slowest = {way: max(finding.seconds[way][size] for finding in findings) for way in get_args(Way)}
+        seconds = ", ".join(f"{way} {seconds * 1e3:.3f} ms" for way, seconds in slowest.items())
+        lines.append(f"ok  relay  {_size(size)} a rank: {seconds}, {size / min(slowest.values()) / 1e6:.1f} MB/s")
     return lines
 
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 
 from mlxserve.config import Place
 from mlxserve.engine import blas
+from mlxserve.pipeline.addresses import ranks_on_this_machine
 
 logger = logging.getLogger("mlxserve.node")
-
-_LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
 
 def engine_environment(inherited: Mapping[str, str], place: Place) -> dict[str, str]:
@@ -28,14 +27,6 @@ def engine_environment(inherited: Mapping[str, str], place: Place) -> dict[str, 
     preloaded = variables.get("LD_PRELOAD", "")
     if "openblas" not in preloaded and (library := blas.to_preload()):
         variables["LD_PRELOAD"] = f"{library} {preloaded}".strip()
-    if _shares_machine(place):
+    if ranks_on_this_machine(place) > 1:
         variables.setdefault("OPENBLAS_NUM_THREADS", "1")
     return variables
-
-
-def _shares_machine(place: Place) -> bool:
-    if place.world_size > 1 and len(place.addresses) < place.world_size:
-        return place.backend == "mpi"
-    hosts = [address.rpartition(":")[0] for address in place.addresses]
-    own = hosts[place.rank] if hosts else ""
-    return hosts.count(own) > 1 or sum(host.startswith(_LOOPBACK) for host in hosts) > 1

@@ -19,7 +19,6 @@ from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import Leave, Link, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
-from mlxserve.pipeline.selftest import exchange_patterns
 from mlxserve.pipeline.worker import RelayLoop
 
 
@@ -39,15 +38,13 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     link.send(meter.figures)
     link.send(Loaded(batchable=part.loaded.batchable, traits=part.traits))
     relay = Relay(group, waits_asleep(place))
-    if settings.task == "check":
-        link.send(exchange_patterns(relay, place.rank, place.world_size))
     loop = RelayLoop(part.loaded.stage, relay, place.rank, part.loaded.split, link)
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     while True:
-        plan = link.receive()
+        message = link.receive()
         with meter.working():
-            loop.carry_out(plan)
+            loop.carry_out(message)
         meter.refresh(loop.conveyor.busy_seconds, loop.conveyor.tokens)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,22 @@ class Matcher:
         """`token`, which is no stop token, was drawn."""
         self._ending = self._ending[1:]
         self._matcher.consume_token(token)
+
+    def fork(self) -> Matcher:
+        """Another matcher, at the same place."""
+        other = copy.copy(self)
+        other._matcher = self._matcher.deep_copy()
+        return other
+
+    def forced(self) -> list[int]:
+        """Tokens that must follow, or nearly so: their text must, which other tokens could make up too."""
+        if self._ending or self._matcher.is_error() or self._matcher.is_stopped():
+            return self._ending
+        return list(self._matcher.compute_ff_tokens())
+
+    def permitted(self, tokens: list[int]) -> list[int]:
+        """The first of `tokens` that may follow."""
+        return tokens[: self._matcher.validate_tokens(tokens)]
 
     def _look_ahead(self, left: int) -> None:
         """Choose the ending when there is room for no detour any more."""

@@ -15,11 +15,14 @@ from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.check import report, time_passes
 from mlxserve.engine.context import context_length
 from mlxserve.engine.desk import Desk, Order
+from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import ModelFound, Progress, Ready, Step
+from mlxserve.engine.pace import Pace
 from mlxserve.engine.part import Part, load_part
+from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.scheduler import Limits, Scheduler
 from mlxserve.engine.team import Team
-from mlxserve.engine.warmup import warm_up
+from mlxserve.engine.warmup import measure, warm_up
 from mlxserve.errors import CheckFailed, UserError
 from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.link import Leave
@@ -68,7 +71,9 @@ def _begin(
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     team.show(ready.ranks)
     channel.send(ready)
-    scheduler = Scheduler(pipeline, _limits(settings))
+    pace = Pace(len(part.loaded.split))
+    measure(pipeline, pace)
+    scheduler = Scheduler(pipeline, _limits(settings), pace, Ledger(), PrefixIndex())
     _serve(Desk(scheduler, channel, ready, part.folder), scheduler, pipeline, channel, team)
 
 
@@ -141,4 +146,6 @@ def _coming_together(channel: EngineChannel) -> Iterator[Order]:
 
 
 def _limits(settings: Settings) -> Limits:
-    return Limits(settings.decode_concurrency, settings.prompt_concurrency, settings.prefill_step_size or 256)
+    return Limits(
+        settings.decode_concurrency, settings.prompt_concurrency, settings.prefill_step_size, settings.prefill_share
+    )

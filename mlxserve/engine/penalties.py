@@ -23,19 +23,34 @@ class Penalties:
 
     def apply(self, logits: mx.array) -> mx.array:
         """`logits` [vocabulary], float32, as the next token is drawn from."""
-        sampling = self._sampling
         if self._counts is None:
             self._begin(logits.shape[-1])
         assert self._counts is not None
-        answered = self._counts > 0
+        return self._applied(logits, self._counts)
+
+    def apply_along(self, logits: mx.array, following: list[int]) -> mx.array:
+        """The same for `logits` [1 + following, vocabulary], where those tokens are drawn one after another."""
+        if not following:
+            return self.apply(logits)
+        if self._counts is None:
+            self._begin(logits.shape[-1])
+        assert self._counts is not None
+        places = [(row, token) for row in range(len(logits)) for token in following[:row]]
+        rows, tokens = zip(*places, strict=True)
+        counts = mx.broadcast_to(self._counts, logits.shape)
+        return self._applied(logits, counts.at[mx.array(rows), mx.array(tokens)].add(1.0))
+
+    def _applied(self, logits: mx.array, counts: mx.array) -> mx.array:
+        sampling = self._sampling
+        answered = counts > 0
         if self._in_prompt is not None:
             scaled = mx.where(logits > 0, logits / sampling.repetition_penalty, logits * sampling.repetition_penalty)
             logits = mx.where(answered | self._in_prompt, scaled, logits)
-        logits = logits - sampling.frequency_penalty * self._counts - sampling.presence_penalty * answered
+        logits = logits - sampling.frequency_penalty * counts - sampling.presence_penalty * answered
         return logits if self._bias is None else logits + self._bias
 
     def note(self, token: mx.array) -> None:
-        """`token` [], perhaps not computed yet, was drawn."""
+        """`token` [], or several [tokens], perhaps not computed yet, was drawn."""
         assert self._counts is not None
         self._counts = self._counts.at[token].add(1.0)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 
+from mlxserve.engine.pace import Pace
 from mlxserve.engine.sequence import Sequence
 from mlxserve.pipeline.pipeline import Work
 
 MOST_PADDING = 0.5
 """Filling that is accepted for reading prompts together, as a share of their tokens."""
+LONGEST_CHUNK_SECONDS = 0.5
+"""So that progress is seen, and who leaves or comes is noticed, while a long prompt is read."""
+MOST_CHUNK_TOKENS = 2048
+FEWEST_CHUNK_TOKENS = 32
+CHUNK_STEP = 32
 
 
 @dataclass
@@ -20,6 +25,10 @@ class PromptBatch:
 
     batch: int
     sequences: list[Sequence]
+    borders: list[int] = field(default_factory=list)
+    """Of a single row: numbers of tokens after which a chunk must end."""
+    chunk: int = 0
+    """The length of its chunks, once chosen."""
 
     @property
     def wholly_entered(self) -> bool:
@@ -31,18 +40,38 @@ class PromptBatch:
         """Whether nobody waits for any of these any more."""
         return all(sequence.done for sequence in self.sequences)
 
+    @property
+    def unread(self) -> int:
+        """Tokens that the longest row has left."""
+        return max(sequence.unread for sequence in self.sequences)
+
+    @property
+    def rows(self) -> int:
+        """How many prompts."""
+        return len(self.sequences)
+
     def next_chunk(self, size: int) -> Work:
         """The next at most `size` tokens of each row; logits are wanted of the last chunk."""
-        pieces = [sequence.prompt[sequence.read : sequence.read + size] for sequence in self.sequences]
+        size = min([size, *(border - self.sequences[0].read for border in self._borders_ahead)])
+        pieces = [sequence.tokens[sequence.read : sequence.read + size] for sequence in self.sequences]
         for sequence, piece in zip(self.sequences, pieces, strict=True):
             sequence.read += len(piece)
         lengths = [len(piece) for piece in pieces]
         width = max(lengths)
         rows = [piece + [0] * (width - len(piece)) for piece in pieces]
         padded = lengths if min(lengths) < width else []
-        if self.sequences[0].prompt_logprobs:
+        if self.sequences[0].tells_prompt:
             return Work(self.batch, mx.array(rows), padded, "all")
         return Work(self.batch, mx.array(rows), padded, "last" if self.wholly_entered else "none")
+
+    @property
+    def at_border(self) -> bool:
+        """Whether what has been read ends where others are likely to begin."""
+        return self.sequences[0].read in self.borders
+
+    @property
+    def _borders_ahead(self) -> list[int]:
+        return [border for border in self.borders if border > self.sequences[0].read]
 
     def targets(self, work: Work) -> list[int]:
         """The prompt's tokens that follow those of `work`, the last chunk taken, if all its logits are wanted."""
@@ -50,23 +79,26 @@ class PromptBatch:
             return []
         (sequence,) = self.sequences
         first = sequence.read - work.tokens.shape[1]
-        return sequence.prompt[first + 1 : sequence.read + 1]
+        return sequence.tokens[first + 1 : sequence.read + 1]
 
 
-def take_together(waiting: deque[Sequence], most_rows: int, chunk: int) -> list[Sequence]:
-    """Take from the front of `waiting` what is best read together: as many as fit one chunk without much filling.
+def chunk_size(pace: Pace, unread: int, following: int, most: int) -> int:
+    """Tokens of a chunk when nothing but prompts is read: `unread` of this one, `following` of those after it.
 
-    A prompt whose own likelihoods are wanted is read alone.
+    With one rank there is little to choose: chunks as long as LONGEST_CHUNK_SECONDS allows. With several the first
+    chunk and the last leave ranks idle, so that short chunks are better, but each costs the reading of all weights:
+    the number of chunks with which the last one is soonest through, by measured times. `most` 0: no other bound.
     """
-    taken = [waiting.popleft()]
-    while waiting and len(taken) < most_rows and _fit([*taken, waiting[0]], chunk):
-        if taken[0].prompt_logprobs or waiting[0].prompt_logprobs:
-            break
-        taken.append(waiting.popleft())
-    return taken
+    bound = pace.largest(LONGEST_CHUNK_SECONDS, most or MOST_CHUNK_TOKENS, CHUNK_STEP)
+    longest = min(unread, max(bound, min(FEWEST_CHUNK_TOKENS, most or FEWEST_CHUNK_TOKENS)))
+    fewest = -(-unread // longest)
+    if pace.ranks == 1:
+        return -(-unread // fewest)
+    total = unread + following
+    most_chunks = max(fewest, -(-unread // FEWEST_CHUNK_TOKENS))
 
+    def duration(chunks: int) -> float:
+        size = -(-unread // chunks)
+        return (total / size + pace.ranks - 1) * pace.tick(size, together=True)
 
-def _fit(sequences: list[Sequence], chunk: int) -> bool:
-    lengths = [len(sequence.prompt) for sequence in sequences]
-    padded = max(lengths) * len(lengths)
-    return padded <= chunk and padded <= (1 + MOST_PADDING) * sum(lengths)
+    return -(-unread // min(range(fewest, most_chunks + 1), key=duration))

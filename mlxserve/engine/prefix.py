@@ -51,6 +51,11 @@ class PrefixIndex:
         self.changes = 0
         """How often the tree has changed."""
 
+    @property
+    def cuttable(self) -> bool:
+        """Whether a sequence can go on after any stored token, and not at snapshots alone."""
+        return self._cuttable
+
     def __len__(self) -> int:
         """Segments that are stored."""
         return len(self._nodes)

@@ -17,7 +17,7 @@ from mlxserve.pipeline.control import Worker, dismiss, invite
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Leave, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
-from mlxserve.pipeline.selftest import RelayFindings, exchange_patterns
+from mlxserve.pipeline.selftest import BRIEF_SIZES, SIZES, RelayFindings, RelayTimes, TimeRelay, exchange_patterns
 
 
 class Team:
@@ -64,12 +64,19 @@ class Team:
         return batchable
 
     def check_relay(self, relay: Relay) -> list[RelayFindings]:
-        """Test the relay together with all workers; what each rank found."""
-        findings = [exchange_patterns(relay, 0, self._settings.place.world_size)]
+        """Test the relay together with all workers, which from then on all prefer what was faster for rank 0.
+
+        Returns what each rank found.
+        """
+        sizes = SIZES if self._settings.task == "check" else BRIEF_SIZES
+        self._tell(TimeRelay(sizes))
+        findings = [exchange_patterns(relay, 0, self._settings.place.world_size, sizes)]
         for worker in self.workers:
             answer = worker.receive()
             assert isinstance(answer, RelayFindings)
             findings.append(answer)
+        self._tell(RelayTimes(findings[0].seconds))
+        relay.prefer(findings[0].seconds)
         return findings
 
     def await_figures(self) -> None:
@@ -102,6 +109,10 @@ class Team:
         """Let every worker end."""
         self._leaving.set()
         dismiss(self.workers, leave)
+
+    def _tell(self, message: Message) -> None:
+        for worker in self.workers:
+            worker.send(message)
 
     def _report(self) -> None:
         while True:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import mlx.core as mx
 
+from mlxserve.engine.pace import Pace
 from mlxserve.pipeline.pipeline import Pipeline, Work
 from mlxserve.pipeline.plan import CacheOperation, Keep, Open
 
 _SHORT = [3, 1, 4]
 _LONG = [1, 5, 9, 2, 6]
+_SIZES = (1, 8, 64)
+_ROUNDS = 2
+"""Passes of each size; the pace takes the first one's time less seriously the more there are."""
 _BATCH = 1
 _TOLERANCE = 0.05
 """Relative difference of logits that rounding explains also in 16 bits; wrongly masked padding gives far more."""
@@ -26,6 +32,15 @@ def warm_up(pipeline: Pipeline) -> int:
         together = _last_logits(pipeline, [filled, _LONG], [len(_SHORT), len(_LONG)])
         pipeline.batchable = _alike(alone[0], together[0])
     return int(alone.shape[-1])
+
+
+def measure(pipeline: Pipeline, pace: Pace) -> None:
+    """Take the time of a few passes, so that the scheduler can plan from the first request on. Raises RankLost."""
+    for size in _SIZES:
+        for _ in range(_ROUNDS):
+            start = time.perf_counter()
+            _last_logits(pipeline, [[1] * size], [])
+            pace.note(size, (time.perf_counter() - start) / pace.ranks)
 
 
 def _last_logits(pipeline: Pipeline, rows: list[list[int]], lengths: list[int]) -> mx.array:

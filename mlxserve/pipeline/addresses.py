@@ -6,6 +6,8 @@ import socket
 
 from mlxserve.config import Place
 
+_LOOPBACK = ("127.", "localhost", "::1", "[::1]")
+
 
 def own_address(place: Place) -> str:
     """The address at which the other ranks reach this one, rank 0: the hosts file's where there is one."""
@@ -26,6 +28,15 @@ def unreachable(place: Place, timeout: float = 1.0) -> list[str]:
         if rank != place.rank and not _answers(address, timeout):
             missing.append(f"rank {rank} ({address})")
     return missing
+
+
+def ranks_on_this_machine(place: Place) -> int:
+    """How many ranks, this one among them, share this machine."""
+    if place.world_size > 1 and len(place.addresses) < place.world_size:
+        return place.world_size if place.backend == "mpi" else 1
+    hosts = [address.rpartition(":")[0] for address in place.addresses]
+    own = hosts[place.rank] if hosts else ""
+    return max(1, hosts.count(own), sum(host.startswith(_LOOPBACK) for host in hosts))
 
 
 def _named_address() -> str:

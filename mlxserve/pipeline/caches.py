@@ -3,15 +3,25 @@
 The model wants a list with one cache a layer. This rank keeps real ones for its own layers only. A layer that runs
 elsewhere is given one of them of the same kind, so that the masks and positions which the model derives from it come
 out right; where this rank has none of that kind, a ghost: a cache of that kind which holds one channel of zeros.
+
+What mlx-lm's `KVCache` stands for is a `RowCache` here. Caches of other kinds, which cannot be cut after any token, are
+mlx-lm's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import CacheList
+from mlx.utils import tree_map
+from mlx_lm.models.cache import CacheList, KVCache
+
+from mlxserve.pipeline.quantized_row_cache import QuantizedRowCache
+from mlxserve.pipeline.row_cache import Range, RowCache
+from mlxserve.pipeline.segments import Prefix, Segment
 
 MakeCaches = Callable[[], list[Any]]
 """The model's own way to make the empty caches of one sequence."""
@@ -33,17 +43,68 @@ class Layout:
         self._kept += self._ghosts
         self._place = [self._kept.index(index if index in own else keeper[kind]) for index, kind in enumerate(kinds)]
         self.batchable = all(hasattr(cache, "merge") for cache in self._fresh())
+        self.cuttable = all(type(leaf) is KVCache for leaf in _leaves(self._fresh()))
+        mine = [cache for index, cache in enumerate(make_caches()) if index in own]
+        self.own_row_caches = sum(type(leaf) is KVCache for leaf in _leaves(mine)) if self.batchable else 0
+        self.cuttable_elsewhere = sum(type(leaf) is KVCache for leaf in _leaves(make_caches())) > self.own_row_caches
+        self._bits = 0
+        self._group_sizes: list[int] = []
 
-    def open(self, rows: int) -> BatchCaches:
-        """Empty caches for a batch of `rows` sequences; `rows` is 1 for a model that is not batchable."""
-        if not self.batchable:
-            return BatchCaches(self._fresh(), self._place, len(self._ghosts), rows)
-        columns = zip(*(self._fresh() for _ in range(rows)), strict=True)
-        return BatchCaches([column[0].merge(list(column)) for column in columns], self._place, len(self._ghosts), rows)
+    def quantize(self, bits: int, group_sizes: list[int]) -> None:
+        """From now on keep `bits` of keys and values in those of the own row caches whose group size is not 0."""
+        self._bits, self._group_sizes = bits, group_sizes
+
+    def open(self, rows: int, prefixes: list[Prefix] | None = None) -> BatchCaches:
+        """Caches for a batch of `rows` sequences, each with what it begins with.
+
+        `rows` is 1 for a model that is not batchable.
+        """
+        prefixes = prefixes or [[] for _ in range(rows)]
+        columns = zip(*(_leaves(self._begun(prefix)) for prefix in prefixes), strict=True)
+        ranges = self._ranges(prefixes)
+        group_sizes = chain(self._group_sizes, repeat(0))
+        leaves = (self._together(list(column), ranges, group_sizes) for column in columns)
+        kept = [_with_leaves(cache, leaves) for cache in self._fresh()]
+        return BatchCaches(kept, self._place, len(self._ghosts), rows)
 
     def _fresh(self) -> list[Any]:
         caches = self._make_caches()
         return [caches[index] for index in self._kept]
+
+    def _begun(self, prefix: Prefix) -> list[Any]:
+        """The caches of one sequence; those that cannot be cut are as they were after `prefix`."""
+        caches = self._fresh()
+        if prefix:
+            last, count = prefix[-1]
+            uncut = [leaf for leaf in _leaves(caches) if type(leaf) is not KVCache]
+            assert count == last.tokens or not uncut
+            for leaf, snapshot in zip(uncut, last.snapshots, strict=True):
+                vars(leaf).update(_copied(snapshot))
+        return caches
+
+    def _ranges(self, prefixes: list[Prefix]) -> Iterator[list[list[Range]]]:
+        """For each cache that can be cut, the ranges that each row begins with."""
+        cut = [[segment.cut(0, count) for segment, count in prefix] for prefix in prefixes]
+        index = 0
+        while True:
+            yield [[ranges[index] for ranges in row] for row in cut]
+            index += 1
+
+    def _together(self, column: list[Any], ranges: Iterator[list[list[Range]]], group_sizes: Iterator[int]) -> Any:
+        """Caches of one layer, one a sequence, as one."""
+        first = column[0]
+        if type(first) is not KVCache:
+            return first.merge(column) if self.batchable else first
+        if self.batchable:
+            return self._row_cache(next(ranges), next(group_sizes))
+        (row,) = next(ranges)
+        _begin(first, row)
+        return first
+
+    def _row_cache(self, rows: list[list[Range]], group_size: int) -> RowCache:
+        cache = QuantizedRowCache(len(rows), self._bits, group_size) if group_size else RowCache(len(rows))
+        cache.begin(rows)
+        return cache
 
 
 class BatchCaches:
@@ -61,23 +122,28 @@ class BatchCaches:
         return [self._kept[place] for place in self._place]
 
     @property
+    def each(self) -> list[Any]:
+        """Every cache; of those that are lists of caches, each part."""
+        return list(_leaves(self._kept))
+
+    @property
     def state(self) -> list[Any]:
         """All arrays, to be evaluated."""
-        return [cache.state for cache in self._kept]
+        return [leaf.state for leaf in _leaves(self._kept)]
 
     def pad(self, lengths: list[int], width: int) -> None:
         """Before rows of different `lengths` are read, filled up to `width` on the right."""
-        for cache in self._kept:
-            cache.prepare(lengths=lengths, right_padding=[width - length for length in lengths])
+        for leaf in _leaves(self._kept):
+            leaf.prepare(lengths=lengths, right_padding=[width - length for length in lengths])
 
     def unpad(self) -> None:
         """After they were read: the filling is taken out again."""
-        for cache in self._kept:
-            cache.finalize()
+        for leaf in _leaves(self._kept):
+            leaf.finalize()
 
     def feed_ghosts(self, length: int) -> None:
         """Let the ghosts follow: the model has been called with `length` new tokens a row."""
-        for ghost in self._ghosts:
+        for ghost in _leaves(self._ghosts):
             _feed(ghost, self.rows, length)
 
     def join(self, other: BatchCaches) -> None:
@@ -92,11 +158,38 @@ class BatchCaches:
             cache.filter(rows)
         self.rows = len(rows)
 
+    def take(self, rows: list[int]) -> BatchCaches:
+        """Rows that leave, as caches of their own."""
+        left = [row for row in range(self.rows) if row not in rows]
+        taken = BatchCaches([_twin(cache) for cache in self._kept], self._place, len(self._ghosts), self.rows)
+        taken.keep(rows)
+        self.keep(left)
+        return taken
+
     def trim(self, counts: list[int]) -> None:
-        """Forget the last `counts[row]` tokens of each row."""
-        assert len(set(counts)) == 1
-        for cache in self._kept:
-            cache.trim(counts[0])
+        """Forget the last `counts[row]` tokens of each row. Every cache can be cut."""
+        for leaf in _leaves(self._kept):
+            leaf.trim(counts if isinstance(leaf, RowCache) else counts[0])
+
+    def segment(self, row: int, start: int, stop: int) -> Segment:
+        """The tokens `start` to `stop` of a row, copied but not evaluated.
+
+        Caches that cannot be cut are taken as they are, which must be after `stop` tokens.
+        """
+        ranges, snapshots = [], []
+        for leaf in _leaves(self._kept):
+            if isinstance(leaf, RowCache):
+                ranges.append(leaf.extract(row, start, stop))
+            elif type(leaf) is KVCache:
+                ranges.append([] if leaf.empty() else [part[:, :, start:stop] for part in (leaf.keys, leaf.values)])
+            else:
+                snapshots.append(vars(leaf.extract(row) if hasattr(leaf, "extract") else leaf))
+        return Segment(stop - start, _copied(ranges), _copied(snapshots))
+
+
+def _twin(cache: Any) -> Any:
+    """Another cache with the same arrays, which neither may change before it has dropped rows."""
+    return CacheList(*map(_twin, cache.caches)) if isinstance(cache, CacheList) else copy.copy(cache)
 
 
 def _kind(cache: Any) -> tuple[Any, ...]:
@@ -108,11 +201,36 @@ def _kind(cache: Any) -> tuple[Any, ...]:
     return (type(cache), states, *sorted(scalars.items()))
 
 
+def _leaves(caches: list[Any]) -> Iterator[Any]:
+    """`caches`, those in lists of caches one by one."""
+    for cache in caches:
+        if isinstance(cache, CacheList):
+            yield from _leaves(cache.caches)
+        else:
+            yield cache
+
+
+def _with_leaves(cache: Any, leaves: Iterator[Any]) -> Any:
+    """`cache` with the next of `leaves` in its place, or in the places of its parts."""
+    if isinstance(cache, CacheList):
+        return CacheList(*(_with_leaves(part, leaves) for part in cache.caches))
+    return next(leaves)
+
+
+def _begin(cache: KVCache, ranges: list[Range]) -> None:
+    """Let the only row of `cache` begin with `ranges`."""
+    if any(ranges):
+        cache.keys, cache.values = (mx.concatenate(list(parts), axis=2) for parts in zip(*ranges, strict=True))
+        cache.offset = cache.keys.shape[2]
+
+
+def _copied(values: Any) -> Any:
+    """A tree with its arrays copied, so that neither what they are views of is held nor a change shows in the other."""
+    return tree_map(lambda value: mx.contiguous(value) if isinstance(value, mx.array) else value, values)
+
+
 def _feed(ghost: Any, rows: int, length: int) -> None:
-    if isinstance(ghost, CacheList):
-        for part in ghost.caches:
-            _feed(part, rows, length)
-    elif hasattr(ghost, "update_and_fetch"):
+    if hasattr(ghost, "update_and_fetch"):
         nothing = mx.zeros((rows, 1, length, 1))
         ghost.update_and_fetch(nothing, nothing)
     else:

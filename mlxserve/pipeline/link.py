@@ -19,7 +19,7 @@ import msgspec
 from mlxserve.errors import RankLost
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Plan
-from mlxserve.pipeline.selftest import RelayFindings
+from mlxserve.pipeline.selftest import RelayFindings, RelayTimes, TimeRelay
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -83,7 +83,9 @@ class Leave(msgspec.Struct, frozen=True, tag="leave"):
     exit_code: int = 0
 
 
-Message = Plan | Hello | Loaded | AtBarrier | Enter | Heartbeat | LoadingNote | RelayFindings | Leave
+Message = (
+    Plan | Hello | Loaded | AtBarrier | Enter | Heartbeat | LoadingNote | TimeRelay | RelayFindings | RelayTimes | Leave
+)
 
 HEARTBEAT_SECONDS = 1.0
 LONGEST_TICK_SECONDS = 120.0

@@ -14,13 +14,12 @@ from mlx.utils import tree_flatten
 from mlxserve.config import Settings
 from mlxserve.errors import UserError
 from mlxserve.models.source import ModelSource
+from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Item, Open
+from mlxserve.pipeline.probe import Probe
 from mlxserve.pipeline.slots import Walk, find_layers, install_slots
-from mlxserve.pipeline.split import RAISED_BY_MODELS, Trace, check_splittable, layer_bytes, plan_split, trace_model
+from mlxserve.pipeline.split import Trace, check_splittable, layer_bytes, plan_split, trace_model
 from mlxserve.pipeline.stage import Stage
-
-_PROBE_ROWS = 7
-"""No model's number of heads, so that a mask which lacks an axis does not fit by chance."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,8 @@ class LoadedModel:
     """The calls of each rank."""
     batchable: bool
     """Whether prompts of different lengths can share a batch."""
+    footprint: Footprint
+    """What sequences cost this rank."""
 
 
 def load_source(source: ModelSource, settings: Settings, report: Callable[[str], None]) -> LoadedModel:
@@ -57,17 +58,18 @@ class _Parts:
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         place = settings.place
         self.rank = place.rank
+        self._kv_bits = settings.kv_bits
         self._model = model
         path, _ = find_layers(model)
         self._list_name = path.rpartition(".")[2]
         self._shared = [(name, array) for name, array in _parameters(model) if not name.startswith(f"{path}.")]
-        sizes, head = layer_bytes(model)
+        sizes = layer_bytes(model)
         self._walk: Walk = install_slots(model)
         self._trace = trace_model(model, self._walk)
         if place.world_size > 1 and self._trace.obstacle:
             check_splittable(self._trace, [])
         per_call = [sizes[layer] for layer in self._trace.layer_of_call] or sizes
-        self._split = plan_split(per_call, head, place.world_size, settings.split)
+        self._split = plan_split(per_call, place.world_size, settings.split)
         if place.world_size > 1:
             check_splittable(self._trace, self._split)
         self._stage = Stage(model, self._walk, self._trace, self._split[self.rank])
@@ -105,25 +107,20 @@ class _Parts:
         except RuntimeError as error:
             raise UserError(f"the model's weights cannot be read: {error}") from error
         mx.clear_cache()
-        return LoadedModel(self._stage, self._trace, self._split, self._stage.batchable and self._pads())
+        return self._probed()
 
-    def _pads(self) -> bool:
-        """Whether the model takes rows of different lengths; building the graph shows it, nothing is computed."""
+    def _probed(self) -> LoadedModel:
         start = self._split[self.rank].start
-        incoming = None
-        if start > 0:
-            before = self._trace.boundaries[start - 1]
-            incoming = mx.zeros((_PROBE_ROWS, 3, *before.trailing), before.dtype)
-        lengths = [2] + [3] * (_PROBE_ROWS - 1)
-        try:
-            self._stage.apply(Open(0, _PROBE_ROWS))
-            self._stage.probe(Item(0, [[0] * 3] * _PROBE_ROWS, lengths, "none"), incoming)
-            self._stage.probe(Item(0, [[0]] * _PROBE_ROWS, [], "none"), None if incoming is None else incoming[:, :1])
-        except RAISED_BY_MODELS:
-            return False
-        finally:
-            self._stage.reset()
-        return True
+        probe = Probe(self._stage, self._trace.boundaries[start - 1] if start > 0 else None)
+        if self._kv_bits:
+            probe.quantize(self._kv_bits)
+        return LoadedModel(
+            self._stage,
+            self._trace,
+            self._split,
+            batchable=self._stage.batchable and probe.pads(),
+            footprint=probe.footprint(),
+        )
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, Any]]:

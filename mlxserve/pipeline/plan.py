@@ -44,6 +44,14 @@ class Keep(msgspec.Struct, frozen=True, tag="keep"):
     rows: list[int]
 
 
+class Move(msgspec.Struct, frozen=True, tag="move"):
+    """Some rows of `batch` leave it and become the new batch `to`."""
+
+    batch: int
+    rows: list[int]
+    to: int
+
+
 class Trim(msgspec.Struct, frozen=True, tag="trim"):
     """The last `counts[row]` tokens of each row of `batch` are forgotten."""
 
@@ -78,7 +86,7 @@ class Drop(msgspec.Struct, frozen=True, tag="drop"):
     key: str
 
 
-CacheOperation = Open | Join | Keep | Trim | Store | Split | Drop
+CacheOperation = Open | Join | Keep | Move | Trim | Store | Split | Drop
 
 
 class Item(msgspec.Struct, frozen=True):

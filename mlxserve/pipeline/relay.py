@@ -1,19 +1,22 @@
 """The relay: one collective a tick carries every boundary's hidden state at once, exact to the bit.
 
-Every rank lays what it sends into its own place of one buffer of 64-bit words, zeros elsewhere; the sum is everybody's
-data. Words, not floats, because x + 0 is exact for integers while -0.0 + 0.0 loses its sign.
+Which collective, measured times say: rank 0's, the same on every rank, so that all make the same call.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import mlx.core as mx
 
+from mlxserve.pipeline.collective import Collective, Gather, Sum, Way
+
 WORD = 8
-PIECE_WORDS_PER_RANK = 32_768
-"""MLX's ring cuts a rank's share above this many elements, or 512 KiB, into parallel packets that race."""
+
+Times = dict[Way, dict[int, float]]
+"""Seconds of an exchange by the bytes that each rank gives."""
 
 
 @dataclass(frozen=True)
@@ -35,38 +38,60 @@ class Relay:
     def __init__(self, group: mx.distributed.Group, waits_asleep: bool) -> None:
         """`waits_asleep`: a rank that waits in a collective of this group uses no CPU, so it may come early."""
         self.waits_asleep = waits_asleep
-        self._group = group
         self._rank = group.rank()
-        self._before = (self._rank - 1) % group.size()
+        self._size = group.size()
+        self._before = (self._rank - 1) % self._size
+        self._collectives: dict[Way, Collective] = {"all_sum": Sum(group), "all_gather": Gather(group)}
+        self._times: Times = {}
+        self._chosen: dict[tuple[int, ...], Way] = {}
 
-    def exchange(self, parcels: list[Parcel | None], mine: mx.array | None) -> mx.array | None:
+    def prefer(self, times: Times) -> None:
+        """From now on take the way that is faster by `times`, which must be equal on all ranks."""
+        self._times = times
+        self._chosen.clear()
+
+    def way(self, words: list[int]) -> Way:
+        """What carries parcels of so many `words`; `all_sum` while nothing is known."""
+        key = tuple(words)
+        if key not in self._chosen:
+            self._chosen[key] = min(self._collectives, key=lambda way: self._seconds(way, words))
+        return self._chosen[key]
+
+    def exchange(self, parcels: list[Parcel | None], mine: mx.array | None, way: Way | None = None) -> mx.array | None:
         """Give `mine` to the rank after this one, take what the rank before gives; both may be nothing.
 
-        `parcels` says for every rank what it gives, equally on all ranks. All ranks call this together. `mine` must be
-        evaluated; the result is a part of an evaluated buffer.
+        `parcels` says for every rank what it gives, and `way` by which collective, equally on all ranks. All ranks call
+        this together. `mine` must be evaluated; the result is.
         """
         words = [parcel.words if parcel else 0 for parcel in parcels]
         if not any(words):
             return None
         with mx.stream(mx.cpu):
-            buffer = self._sum(self._filled(words, mine))
+            packed = None if mine is None else _packed(mine)
+            received = self._collectives[way or self.way(words)].carry(words, packed, self._before)
             parcel = parcels[self._before]
-            return None if parcel is None else _unpacked(buffer, sum(words[: self._before]), parcel)
+            if parcel is None:
+                return None
+            unpacked = _unpacked(received, parcel)
+            mx.eval(unpacked)
+            return unpacked
 
-    def _filled(self, words: list[int], mine: mx.array | None) -> mx.array:
-        before, after = sum(words[: self._rank]), sum(words[self._rank + 1 :])
-        if mine is None:
-            return mx.zeros((sum(words),), mx.uint64)
-        return mx.concatenate([mx.zeros((before,), mx.uint64), _packed(mine), mx.zeros((after,), mx.uint64)])
+    def _seconds(self, way: Way, words: list[int]) -> float:
+        """What the exchange would take, by the times measured."""
+        points = [(size // WORD * self._size, seconds) for size, seconds in sorted(self._times.get(way, {}).items())]
+        return _between(points, self._collectives[way].buffer_words(words))
 
-    def _sum(self, buffer: mx.array) -> mx.array:
-        step = PIECE_WORDS_PER_RANK * self._group.size()
-        pieces = []
-        for start in range(0, buffer.size, step):
-            piece = mx.distributed.all_sum(buffer[start : start + step], group=self._group, stream=mx.cpu)
-            mx.eval(piece)
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces)
+
+def _between(points: list[tuple[int, float]], place: int) -> float:
+    """The value at `place` on the line through `points`, drawn on beyond the last; 0 without points."""
+    if not points or place <= points[0][0]:
+        return points[0][1] if points else 0.0
+    (left, low), (right, high) = points[-2:]
+    for first, second in pairwise(points):
+        if place <= second[0]:
+            (left, low), (right, high) = first, second
+            break
+    return low + (high - low) * (place - left) / (right - left)
 
 
 def _packed(values: mx.array) -> mx.array:
@@ -79,6 +104,5 @@ def _packed(values: mx.array) -> mx.array:
     return flat.view(mx.uint64)
 
 
-def _unpacked(buffer: mx.array, start: int, parcel: Parcel) -> mx.array:
-    flat = buffer[start : start + parcel.words].view(parcel.dtype)
-    return flat[: math.prod(parcel.shape)].reshape(parcel.shape)
+def _unpacked(words: mx.array, parcel: Parcel) -> mx.array:
+    return words.view(parcel.dtype)[: math.prod(parcel.shape)].reshape(parcel.shape)

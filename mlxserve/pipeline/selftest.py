@@ -1,42 +1,65 @@
-"""The relay's self-test: all ranks exchange known bit patterns together, and time it."""
+"""The relay's self-test: all ranks exchange known bit patterns together, by either collective, and time it."""
 
 from __future__ import annotations
 
 import time
+from typing import get_args
 
 import mlx.core as mx
 import msgspec
 
-from mlxserve.pipeline.relay import WORD, Parcel, Relay
+from mlxserve.pipeline.collective import Way
+from mlxserve.pipeline.relay import WORD, Parcel, Relay, Times
 
 SIZES = (8, 16 << 10, 256 << 10, 4 << 20)
 """Bytes that each rank gives: a ping, a decode step's, a batch's, a prompt chunk's."""
+BRIEF_SIZES = SIZES[:3]
+"""Enough to choose by: larger ones are carried in pieces of the last."""
 _REPEATS = 8
+
+
+class TimeRelay(msgspec.Struct, frozen=True, tag="time"):
+    """Rank 0's word that all ranks are now to exchange patterns of these sizes."""
+
+    sizes: tuple[int, ...]
+
+
+class RelayTimes(msgspec.Struct, frozen=True, tag="times"):
+    """What rank 0 measured, for all ranks to choose by."""
+
+    seconds: Times
 
 
 class RelayFindings(msgspec.Struct, frozen=True, tag="relay"):
     """What one rank saw: which messages arrived unchanged, and the median seconds of an exchange, per size."""
 
-    exact: dict[int, bool]
-    seconds: dict[int, float]
+    exact: dict[Way, dict[int, bool]]
+    seconds: Times
 
 
-def exchange_patterns(relay: Relay, rank: int, world_size: int) -> RelayFindings:
-    """Send a pattern of every size round the ring; all ranks call this together."""
-    exact, seconds = {}, {}
-    for size in SIZES:
-        mine, expected = _pattern(rank, size), _pattern((rank - 1) % world_size, size)
-        mx.eval(mine, expected)
-        parcels: list[Parcel | None] = [Parcel((size // WORD,), mx.uint64)] * world_size
-        times = []
-        arrived = True
-        for _ in range(_REPEATS):
-            start = time.perf_counter()
-            received = relay.exchange(parcels, mine)
-            times.append(time.perf_counter() - start)
-            arrived = arrived and received is not None and bool(mx.array_equal(received, expected).item())
-        exact[size], seconds[size] = arrived, sorted(times)[_REPEATS // 2]
-    return RelayFindings(exact, seconds)
+def exchange_patterns(relay: Relay, rank: int, world_size: int, sizes: tuple[int, ...]) -> RelayFindings:
+    """Send a pattern of every size round the ring by every way; all ranks call this together."""
+    findings = RelayFindings({}, {})
+    for way in get_args(Way):
+        findings.exact[way], findings.seconds[way] = {}, {}
+        for size in sizes:
+            arrived, seconds = _exchange(relay, rank, world_size, size, way)
+            findings.exact[way][size], findings.seconds[way][size] = arrived, seconds
+    return findings
+
+
+def _exchange(relay: Relay, rank: int, world_size: int, size: int, way: Way) -> tuple[bool, float]:
+    """Whether a pattern of `size` bytes arrives each time, and the median of the times."""
+    mine, expected = _pattern(rank, size), _pattern((rank - 1) % world_size, size)
+    mx.eval(mine, expected)
+    parcels: list[Parcel | None] = [Parcel((size // WORD,), mx.uint64)] * world_size
+    times, arrived = [], True
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        received = relay.exchange(parcels, mine, way)
+        times.append(time.perf_counter() - start)
+        arrived = arrived and received is not None and bool(mx.array_equal(received, expected).item())
+    return arrived, sorted(times)[_REPEATS // 2]
 
 
 def _pattern(rank: int, size: int) -> mx.array:

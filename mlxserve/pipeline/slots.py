@@ -92,7 +92,7 @@ class Walk:
         self._next += 1
         if call in self._calls_here:
             self.outgoing = self._layers[layer](*args, **kwargs)
-            if self.at_once:
+            if self.at_once and call != self._calls_here.stop - 1:  # of the last call's not all may be wanted
                 mx.async_eval(self.outgoing)  # type: ignore[no-untyped-call]
             return self.outgoing
         if call == self._calls_here.start - 1 and self._incoming is not None:

@@ -8,6 +8,7 @@ a call is a layer, but a model that loops over its layers twice is cut in the sa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import mlx.core as mx
@@ -100,32 +101,21 @@ def check_splittable(trace: Trace, split: list[range]) -> None:
         )
 
 
-def layer_bytes(model: nn.Module) -> tuple[list[int], int]:
-    """Bytes of each layer's weights, and of the largest module outside the layers, which is the head or tied to it.
-
-    To be called before the layers are put in slots; reads no weight.
-    """
-    path, layers = find_layers(model)
-    inside = f"{path}."
-    outside: dict[str, int] = {}
-    for name, array in tree_flatten(model.parameters()):
-        if not name.startswith(inside):
-            module = name.rpartition(".")[0]
-            outside[module] = outside.get(module, 0) + array.nbytes
-    sizes = [sum(array.nbytes for _, array in tree_flatten(layer.parameters())) for layer in layers]
-    return sizes, max(outside.values(), default=0)
+def layer_bytes(model: nn.Module) -> list[int]:
+    """Bytes of each layer's weights. To be called before the layers are put in slots; reads no weight."""
+    _, layers = find_layers(model)
+    return [sum(array.nbytes for _, array in tree_flatten(layer.parameters())) for layer in layers]
 
 
-def balance(sizes: list[int], head: int, world_size: int) -> list[int]:
-    """Cut `sizes` into `world_size` contiguous parts, none empty, whose largest sum is least; `head` is the first's.
+def balance(sizes: list[int], world_size: int) -> list[int]:
+    """Cut `sizes` into `world_size` contiguous parts, none empty, whose largest sum is least.
 
     Returns the length of each part. Among equally good cuts the first parts are the longest.
     """
-    best = min(_cut_sums(sizes, head, world_size))
+    best = _least_largest(sizes, world_size)
     parts, start = [], 0
-    for rank in range(world_size):
-        stop, total = start + 1, sizes[start] + (head if rank == 0 else 0)
-        left = world_size - rank - 1
+    for left in reversed(range(world_size)):
+        stop, total = start + 1, sizes[start]
         while stop < len(sizes) - left and (left == 0 or total + sizes[stop] <= best):
             total += sizes[stop]
             stop += 1
@@ -134,30 +124,30 @@ def balance(sizes: list[int], head: int, world_size: int) -> list[int]:
     return parts
 
 
-def _cut_sums(sizes: list[int], head: int, world_size: int) -> list[int]:
-    """Largest part of the best cut of each tail of `sizes`, for `world_size` parts; only the whole one has the head."""
+def _least_largest(sizes: list[int], world_size: int) -> int:
+    """The largest part's sum in the best cut."""
+    sums = [0, *accumulate(sizes)]
     count = len(sizes)
-    sums = [0]
-    for size in sizes:
-        sums.append(sums[-1] + size)
-    best = {start: sums[count] - sums[start] for start in range(count)}
+    best = {start: sums[count] - sums[start] for start in range(count)}  # of each tail, in so many parts
     for parts in range(2, world_size + 1):
-        first = head if parts == world_size else 0
         best = {
-            start: min(
-                max(sums[stop] - sums[start] + first, best[stop]) for stop in range(start + 1, count - parts + 2)
-            )
+            start: min(max(sums[stop] - sums[start], best[stop]) for stop in range(start + 1, count - parts + 2))
             for start in range(count - parts + 1)
         }
-    return [best[0] + (head if world_size == 1 else 0)]
+    return best[0]
 
 
-def plan_split(sizes: list[int], head: int, world_size: int, wanted: tuple[int, ...]) -> list[range]:
-    """The calls of each rank: `wanted` where given, else balanced. Raises UserError if `wanted` does not fit."""
+def plan_split(sizes: list[int], world_size: int, wanted: tuple[int, ...]) -> list[range]:
+    """The calls of each rank: `wanted` where given, else balanced. Raises UserError if `wanted` does not fit.
+
+    Only the layers' bytes are balanced, although rank 0 has the head too: the chunks of a prompt follow each other as
+    fast as the slowest rank's layers allow and never pass the head, and one batch's decode step takes the same time
+    wherever the layers are.
+    """
     count = len(sizes)
     if world_size > count:
         raise UserError(f"the model has {count} layers, too few for {world_size} ranks: start at most {count} ranks.")
-    parts = list(wanted) if wanted else balance(sizes, head, world_size)
+    parts = list(wanted) if wanted else balance(sizes, world_size)
     if len(parts) != world_size or sum(parts) != count or min(parts) < 1:
         raise UserError(
             f"--split {','.join(map(str, parts))} does not fit: it must name {world_size} ranks' layers, "

@@ -9,7 +9,8 @@ import mlx.nn as nn
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlxserve.pipeline.caches import BatchCaches, Layout
-from mlxserve.pipeline.plan import CacheOperation, Item, Join, Keep, Open, Trim
+from mlxserve.pipeline.plan import CacheOperation, Drop, Item, Join, Keep, Move, Open, Split, Store, Trim
+from mlxserve.pipeline.segments import Segments
 from mlxserve.pipeline.slots import Walk
 from mlxserve.pipeline.split import Boundary, Trace
 
@@ -24,14 +25,20 @@ class Stage:
         self._calls = calls
         self._batches: dict[int, BatchCaches] = {}
         own: frozenset[int] = frozenset().union(*(trace.caches_of_call[call] for call in calls))
-        self._layout = Layout(lambda: make_prompt_cache(model), own)
+        self.layout = Layout(lambda: make_prompt_cache(model), own)
         self._whole = len(calls) == len(trace.layer_of_call)
         self._no_caches = make_prompt_cache(model)
+        self.segments = Segments()
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether all caches can be cut after any token."""
+        return self.layout.cuttable
 
     @property
     def batchable(self) -> bool:
         """Whether several sequences can share a batch."""
-        return self._layout.batchable
+        return self.layout.batchable
 
     def boundary(self, call: int) -> Boundary:
         """What leaves `call`."""
@@ -41,7 +48,8 @@ class Stage:
         """Carry out one operation on the caches."""
         match operation:
             case Open():
-                self._batches[operation.batch] = self._layout.open(operation.rows)
+                prefixes = [self.segments.prefix(spans) for spans in operation.prefixes]
+                self._batches[operation.batch] = self.layout.open(operation.rows, prefixes)
             case Join():
                 joining = self._batches.pop(operation.joining)
                 if running := self._batches.get(operation.batch):
@@ -52,8 +60,17 @@ class Stage:
                 del self._batches[operation.batch]
             case Keep():
                 self._batches[operation.batch].keep(operation.rows)
+            case Move():
+                self._batches[operation.to] = self._batches[operation.batch].take(operation.rows)
             case Trim():
                 self._batches[operation.batch].trim(operation.counts)
+            case Store():
+                caches = self._batches[operation.batch]
+                self.segments.store(operation.key, caches.segment(operation.row, operation.start, operation.stop))
+            case Split():
+                self.segments.split(operation.key, operation.at, operation.head)
+            case Drop():
+                self.segments.drop(operation.key)
 
     def forward(self, item: Item, incoming: mx.array | None) -> mx.array:
         """Run this stage's layers on `item`: from its tokens, or from the `incoming` hidden state of the stage before.
@@ -98,6 +115,10 @@ class Stage:
         self._walk.finish(hidden)
         logits: mx.array = self._model(mx.zeros(hidden.shape[:2], mx.int32), cache=self._no_caches)
         return logits
+
+    def caches(self, batch: int) -> list[Any]:
+        """Every single cache of `batch`."""
+        return self._batches[batch].each
 
     def state(self, batch: int) -> list[Any]:
         """The arrays in the caches of `batch`, to be evaluated."""

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from functools import cache
+from typing import Any
 
 import mlx.core as mx
 from mlx_lm.utils import _get_classes
 
-from mlxserve.config import Settings
+from mlxserve.config import Place, Settings
+from mlxserve.engine.memory import Bound, Ledger
 from mlxserve.engine.messages import Likelihood, Reading, Sampling, Submit
+from mlxserve.engine.pace import Pace
+from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.scheduler import Limits, Scheduler
 from mlxserve.engine.sequence import Sequence
+from mlxserve.engine.speculation import Speculation
+from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.loading import load_model
-from mlxserve.pipeline.pipeline import OneRank, Work
-from mlxserve.pipeline.plan import Open
+from mlxserve.pipeline.pipeline import OneRank, Pipeline, Work, token_rows
+from mlxserve.pipeline.plan import CacheOperation, Item, Open, Plan
 from mlxserve.pipeline.stage import Stage
 
 VOCABULARY = 512
+FOOTPRINT = Footprint(token_bytes=100)
 GREEDY = Sampling(seed=0, temperature=0.0)
 
 
 @cache
-def stage() -> Stage:
-    """All layers of a tiny qwen2."""
+def stage(ranks: int = 1, rank: int = 0) -> Stage:
+    """The layers of a tiny qwen2 that belong to one rank."""
     config = {
         "model_type": "qwen2",
         "hidden_size": 64,
@@ -38,13 +47,111 @@ def stage() -> Stage:
     model_class, arguments = _get_classes(config)
     model = model_class(arguments.from_dict(config))
     model.eval()
-    return load_model(model, Settings()).stage
+    return load_model(model, Settings(Place(rank, ranks))).stage
 
 
-def scheduler(batchable: bool = True, chunk: int = 256, rows: int = 32) -> Scheduler:
-    """A scheduler with nothing to do."""
-    stage().reset()
-    return Scheduler(OneRank(stage(), batchable), Limits(rows, 8, chunk))
+class Staged:
+    """Several ranks in one process: an item is at the next rank at the next tick, as on a conveyor."""
+
+    def __init__(self, ranks: int, batchable: bool) -> None:
+        self.depth = ranks
+        self.batchable = batchable
+        self.busy_seconds, self.tokens = 0.0, 0
+        self._stages = [stage(ranks, rank) for rank in range(ranks)]
+        self._plans: deque[Plan | None] = deque([None] * ranks, maxlen=ranks)
+        self._hidden: list[mx.array | None] = [None] * ranks
+
+    @property
+    def in_flight(self) -> bool:
+        return any(plan and (plan.item or plan.operations) for plan in list(self._plans)[:-1])
+
+    def tick(
+        self, operations: list[CacheOperation], work: Work | None, nothing_follows: bool = False
+    ) -> mx.array | None:
+        alone = nothing_follows and not self.in_flight
+        item = Item(work.batch, token_rows(work.tokens), work.lengths, work.logits) if work else None
+        left = self._advance(Plan(0, operations, item))
+        for _ in range(self.depth - 1 if alone else 0):
+            left = self._advance(Plan(0, [], None)) if left is None else left
+        return left
+
+    def _advance(self, plan: Plan) -> mx.array | None:
+        self._plans.appendleft(plan)
+        incoming = [None, *self._hidden[:-1]]
+        for rank, (stage, due) in enumerate(zip(self._stages, self._plans, strict=True)):
+            self._hidden[rank] = None
+            for operation in due.operations if due else []:
+                stage.apply(operation)
+            if due and due.item:
+                self._hidden[rank] = stage.forward(due.item, incoming[rank])
+                mx.eval(self._hidden[rank], stage.state(due.item.batch))
+        last, due = self._hidden[-1], self._plans[-1]
+        if last is None or due is None or due.item is None or due.item.logits == "none":
+            return None
+        return self._stages[0].finish(self._stages[-1].leaving(last, due.item), due.item)
+
+
+class Priced(Pace):
+    """A pace that is known: a tick takes 10 ms, and for each token this share of that more."""
+
+    def __init__(self, ranks: int, token_cost: float) -> None:
+        super().__init__(ranks)
+        self._token_cost = token_cost
+
+    def knows(self, tokens: int, together: bool = False) -> bool:
+        return True
+
+    def tick(self, tokens: int, together: bool = False) -> float:
+        return 0.01 * (1 + self._token_cost * tokens)
+
+
+def scheduler(
+    batchable: bool = True,
+    chunk: int = 256,
+    rows: int = 32,
+    pace: Pace | None = None,
+    kv_bytes: int = sys.maxsize,
+    prefix_bytes: int = 0,
+    speculates: bool = False,
+) -> Scheduler:
+    """A scheduler with nothing to do, over as many ranks as its pace is of."""
+    pace = pace or Pace(1)
+    pipeline: Pipeline
+    if pace.ranks == 1:
+        stage().reset()
+        pipeline = OneRank(stage(), batchable)
+    else:
+        for rank in range(pace.ranks):
+            stage(pace.ranks, rank).reset()
+        pipeline = Staged(pace.ranks, batchable)
+    bounds = [Bound(FOOTPRINT, kv_bytes)] * pace.ranks
+    prefixes = PrefixIndex([Bound(FOOTPRINT, prefix_bytes)] * pace.ranks, cuttable=True) if prefix_bytes else None
+    speculation = Speculation(pace.seconds) if speculates else None
+    return Scheduler(Recorded(pipeline), Limits(rows, 8, chunk), pace, Ledger(bounds), prefixes, speculation)
+
+
+class Recorded:
+    """A pipeline that remembers what entered it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self.works: list[Work] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
+
+    def tick(
+        self, operations: list[CacheOperation], work: Work | None, nothing_follows: bool = False
+    ) -> mx.array | None:
+        if work:
+            self.works.append(work)
+        return self._pipeline.tick(operations, work, nothing_follows)
+
+
+def works(scheduler: Scheduler) -> list[Work]:
+    """What has entered its pipeline."""
+    assert isinstance(scheduler._pipeline, Recorded)
+    return scheduler._pipeline.works
 
 
 def submit(

@@ -1,14 +1,17 @@
-"""On every rank: hand bit patterns round the ring and look whether they arrive unchanged."""
+"""On every rank: hand bit patterns round the ring, by each collective, and look whether they arrive unchanged."""
 
 from __future__ import annotations
 
 import json
 import sys
+from typing import get_args
 
 import mlx.core as mx
 
+from mlxserve.config import Place
+from mlxserve.pipeline.collective import PIECE_WORDS_PER_RANK, Way
 from mlxserve.pipeline.group import form_group, waits_asleep
-from mlxserve.pipeline.relay import PIECE_WORDS_PER_RANK, Parcel, Relay
+from mlxserve.pipeline.relay import Parcel, Relay
 from tests.pipeline.group_program import place_of_this_rank
 
 ODD = [0x80000000, 0x7FC00001, 0xFF800000, 0x00000001, 0xFFFFFFFF, 0x7F7FFFFF]
@@ -19,14 +22,34 @@ def messages(rank: int) -> list[mx.array]:
     """What `rank` sends: awkward values in awkward sizes and types."""
     generator = mx.random.key(rank)
     words = PIECE_WORDS_PER_RANK
-    noise = mx.random.randint(0, 2**32 - 1, (3 * words + rank,), mx.uint32, key=generator)
+    noise = mx.random.randint(0, 2**32 - 1, (5 * words + rank,), mx.uint32, key=generator)
     return [
         mx.array([*ODD, rank], mx.uint32).view(mx.float32).reshape(1, 1, 7),
         noise[: 5 * 64].view(mx.float32).reshape(5, 1, 64),
         noise[:21].astype(mx.uint16).view(mx.bfloat16).reshape(1, 3, 7),
         noise[:6].astype(mx.uint16).view(mx.float16).reshape(2, 1, 3),
         noise.view(mx.float32).reshape(1, 1, -1),
+        noise[: 2 * words].view(mx.float32).reshape(1, 2, -1),
+        noise[: (rank + 1) * words + 2 * rank].view(mx.float32).reshape(1, 1, -1),
+        noise[: 4 * words + 10 if rank == 0 else 6].view(mx.float32).reshape(1, 1, -1),
     ]
+
+
+def check(relay: Relay, place: Place, index: int, way: Way, givers: list[int]) -> None:
+    """Exchange message `index` of the ranks `givers`, and report."""
+    before = (place.rank - 1) % place.world_size
+    sent = [messages(rank)[index] for rank in range(place.world_size)]
+    mx.eval(sent)
+    parcels = [Parcel(tuple(one.shape), one.dtype) if rank in givers else None for rank, one in enumerate(sent)]
+    received = relay.exchange(parcels, sent[place.rank] if place.rank in givers else None, way)
+    same = (received is not None) == (before in givers)
+    if received is not None:
+        bits = mx.uint32 if received.dtype.size == 4 else mx.uint16
+        same = same and bool(mx.array_equal(received.view(bits), sent[before].view(bits)).item())
+    if place.rank == 0:
+        print(json.dumps({"index": index, "way": way, "givers": givers, "same": same}))
+    if not same:
+        sys.exit(f"rank {place.rank}: message {index} of ranks {givers} arrived changed by {way}")
 
 
 def main() -> None:
@@ -34,22 +57,11 @@ def main() -> None:
     group = form_group(place)
     assert group is not None
     relay = Relay(group, waits_asleep(place))
-    before = (place.rank - 1) % place.world_size
-    for index, mine in enumerate(messages(place.rank)):
-        mx.eval(mine)
-        sent = [messages(rank)[index] for rank in range(place.world_size)]
-        parcels = [Parcel(tuple(array.shape), array.dtype) for array in sent]
-        received = relay.exchange(list(parcels), mine)
-        assert received is not None
-        bits = mx.uint32 if mine.dtype.size == 4 else mx.uint16
-        same = mx.array_equal(received.view(bits), sent[before].view(bits)).item()
-        if place.rank == 0:
-            print(json.dumps({"shape": list(mine.shape), "type": str(mine.dtype), "same": same}))
-        if not same:
-            sys.exit(f"rank {place.rank}: message {index} of {mine.shape} arrived changed")
-    only_first = [parcels[0], *[None] * (place.world_size - 1)]
-    received = relay.exchange(only_first, mine if place.rank == 0 else None)
-    assert (received is not None) == (before == 0)
+    everybody = list(range(place.world_size))
+    for way in get_args(Way):
+        for index in range(len(messages(0))):
+            for givers in (everybody, [0], [place.world_size - 1]):
+                check(relay, place, index, way, givers)
 
 
 main()

@@ -61,10 +61,8 @@ def alone(pipeline: Pipeline, length: int) -> list[mx.array]:
 
 
 def by_mlx_lm(model: nn.Module, length: int) -> list[mx.array]:
-    """The same from mlx-lm's own model, with its own batch caches where it has them."""
+    """The same from mlx-lm's own model, with its own caches for one prompt."""
     caches = make_prompt_cache(model)
-    if all(hasattr(cache, "merge") for cache in caches):
-        caches = [cache.merge([cache]) for cache in caches]
     inputs = [tokens(1, length, 7), *(tokens(1, 1, step) for step in range(DECODE_STEPS))]
     results = []
     for step in inputs:

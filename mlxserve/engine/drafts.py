@@ -1,0 +1,111 @@
+"""Drafts from the text itself: it goes on as it did where its last tokens stood before.
+
+A place of the text that fits its end is followed for as long as it fits. So each token that comes shows, at no cost,
+whether a guess would have been right, and guesses are priced before any is made.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+
+_TRIED_PLACES = 8
+"""Earlier places of the last two tokens that are compared with the end, the latest first."""
+_COMPARED = 16
+"""Tokens before a place that are compared."""
+_RESUMED_AFTER = 4
+"""After so many fitting tokens, a single one that does not is taken for a replaced one."""
+
+
+class HitRates:
+    """How often a guess is right, by the number of tokens before it that fit; what is recent counts most."""
+
+    _LENGTHS = (1, 2, 3, 5, 9, 19)
+    """The longest fit of each class but the last."""
+    _EXPECTED = (0.4, 0.3, 0.45, 0.6, 0.75, 0.9, 0.95)
+    """What is assumed of each class at first: the middle between prose and text that is copied."""
+    _WEIGHT = 3.0
+    """As if so many guesses had shown it."""
+    _FADING = 0.95
+
+    def __init__(self) -> None:
+        self._hits = [expected * self._WEIGHT for expected in self._EXPECTED]
+        self._tries = [self._WEIGHT] * len(self._EXPECTED)
+
+    def rate(self, length: int) -> float:
+        """The chance that the token after `length` fitting ones fits too."""
+        group = bisect_left(self._LENGTHS, length)
+        return self._hits[group] / self._tries[group]
+
+    def note(self, length: int, hit: bool) -> None:
+        """A token came after `length` fitting ones."""
+        group = bisect_left(self._LENGTHS, length)
+        self._hits[group] = self._hits[group] * self._FADING + hit
+        self._tries[group] = self._tries[group] * self._FADING + 1
+
+
+class Drafts:
+    """The guesses for one sequence."""
+
+    def __init__(self, prompt_length: int) -> None:
+        self.rates = HitRates()
+        """Of the answer's tokens alone: how a prompt repeats itself says little about the answer."""
+        self.length = 0
+        """Tokens at the end that fit the place which guesses are taken from; 0: there is none."""
+        self._prompt_length = prompt_length
+        self._next = 0
+        self._seen = 0
+        self._latest: dict[int, int] = {}
+        self._earlier = array("i")
+
+    def follow(self, tokens: list[int]) -> None:
+        """Take in what `tokens`, prompt and answer so far, has more than last time."""
+        for position in range(self._seen, len(tokens)):
+            hit = self._compare(tokens, position)
+            earlier = self._index(tokens, position)
+            if not hit and position >= self._prompt_length - 1:
+                self._find(tokens, position + 1, earlier)
+        self._seen = len(tokens)
+
+    def guess(self, tokens: list[int], count: int) -> list[int]:
+        """The next `count` tokens, or none; a place that runs into the end of `tokens` goes on as a loop."""
+        if not self.length:
+            return []
+        period = len(tokens) - self._next
+        return [tokens[self._next + index % period] for index in range(count)]
+
+    def _compare(self, tokens: list[int], position: int) -> bool:
+        """Whether the token at `position` is the one that was to be guessed."""
+        if not self.length:
+            return False
+        hit = tokens[self._next] == tokens[position]
+        self.rates.note(self.length, hit)
+        resumed = self.length >= _RESUMED_AFTER
+        self._next += 1
+        self.length = self.length + 1 if hit else int(resumed)
+        return hit
+
+    def _index(self, tokens: list[int], position: int) -> int:
+        """Note where the pair that ends at `position` goes on. Returns where the same pair did before, or -1."""
+        pair = (tokens[position - 1] << 32 | tokens[position]) if position else -1
+        earlier = self._latest.get(pair, -1)
+        self._earlier.append(earlier)
+        self._latest[pair] = position + 1
+        return earlier
+
+    def _find(self, tokens: list[int], end: int, place: int) -> None:
+        """Follow the place that fits the last tokens before `end` best, if there is one; among equals the latest."""
+        best = 1
+        for _ in range(_TRIED_PLACES):
+            if place < 0:
+                return
+            length = _common(tokens, place, end)
+            if length > best:
+                best, self.length, self._next = length, length, place
+            place = self._earlier[place - 1]
+
+
+def _common(tokens: list[int], place: int, end: int) -> int:
+    """How many tokens before `place` are those before `end`."""
+    most = min(place, _COMPARED)
+    return next((back for back in range(most) if tokens[place - 1 - back] != tokens[end - 1 - back]), most)

@@ -1,0 +1,128 @@
+"""How long passes take on this machine and this model: measured at start-up and ever after, asked by the scheduler.
+
+What counts is how many tokens a pass has, rows times length: a few cost about as much as one, since the weights must be
+read anyway, and many cost in proportion. On several ranks a pass takes as many ticks as there are ranks; a tick is
+shorter or longer when other ranks compute at the same time, so both are kept.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import accumulate
+
+_NEWEST = 0.2
+"""Weight of the newest measurement."""
+_SPIKE = 3.0
+"""What takes so many times as long as usual was disturbed by something else, and counts as no more than that."""
+_FEW = 3
+"""Measurements after which a figure is trusted."""
+
+
+class Pace:
+    """Seconds of ticks by the tokens of their largest pass."""
+
+    def __init__(self, ranks: int) -> None:
+        self.ranks = ranks
+        self._tables = {False: _Table(), True: _Table()}
+
+    def note(self, tokens: int, seconds: float, together: bool = False) -> None:
+        """A tick whose largest pass has `tokens` took `seconds`; `together`: several ranks computed in it."""
+        self._tables[together].note(tokens, seconds)
+
+    def knows(self, tokens: int, together: bool = False) -> bool:
+        """Whether ticks of about this size have been measured a few times."""
+        return self._tables[together].count(tokens) >= _FEW
+
+    def forget(self, tokens: int, together: bool = False) -> None:
+        """Measure ticks of about this size anew."""
+        self._tables[together].forget(tokens)
+
+    def tick(self, tokens: int, together: bool = False) -> float:
+        """Seconds of a tick whose largest pass has `tokens`; 0 where nothing was ever measured."""
+        table = self._tables[together]
+        return (table if table.measured else self._tables[False]).seconds(tokens)
+
+    def seconds(self, tokens: int) -> float:
+        """Seconds of a pass of `tokens` through all ranks, alone."""
+        return self.ranks * self.tick(tokens)
+
+    def largest(self, seconds: float, most: int, step: int = 1, together: bool = False) -> int:
+        """The most tokens, a multiple of `step` and at most `most`, that a tick of `seconds` has time for; or 0."""
+        low, high = 0, max(0, most) // step
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.tick(middle * step, together) <= seconds else (low, middle - 1)
+        return low * step
+
+
+class _Table:
+    """Measured seconds by size; sizes of about the same are one."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, _Entry] = {}
+        self._sizes: list[float] = []
+        self._seconds: list[float] = []
+
+    @property
+    def measured(self) -> bool:
+        return bool(self._entries)
+
+    def note(self, tokens: int, seconds: float) -> None:
+        entry = self._entries.setdefault(_class(tokens), _Entry())
+        entry.note(tokens, seconds)
+        entries = sorted(self._entries.values(), key=lambda one: one.tokens)
+        self._sizes = [entry.tokens for entry in entries]
+        # Fewer tokens never take longer: where they seem to, something else disturbed that measurement.
+        self._seconds = list(accumulate((entry.seconds for entry in reversed(entries)), min))[::-1]
+
+    def count(self, tokens: int) -> int:
+        entry = self._entries.get(_class(tokens))
+        return entry.count if entry else 0
+
+    def forget(self, tokens: int) -> None:
+        if entry := self._entries.get(_class(tokens)):
+            entry.count = 0
+
+    def seconds(self, tokens: int) -> float:
+        """Straight lines between what was measured; beyond the largest at least in proportion to it."""
+        sizes, seconds = self._sizes, self._seconds
+        if not sizes:
+            return 0.0
+        at = bisect_left(sizes, tokens)
+        if at == 0:
+            return seconds[0]
+        slope = self._slope(min(at, len(sizes) - 1))
+        if at == len(sizes):
+            slope = max(slope, seconds[-1] / sizes[-1])
+        return seconds[at - 1] + slope * (tokens - sizes[at - 1])
+
+    def _slope(self, at: int) -> float:
+        if at == 0:
+            return 0.0
+        return (self._seconds[at] - self._seconds[at - 1]) / (self._sizes[at] - self._sizes[at - 1])
+
+
+class _Entry:
+    """A running mean."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.tokens = 0.0
+        self.seconds = 0.0
+
+    def note(self, tokens: int, seconds: float) -> None:
+        self.count += 1
+        if self.tokens == 0.0:
+            self.tokens, self.seconds = float(tokens), seconds
+            return
+        seconds = min(seconds, _SPIKE * self.seconds)
+        self.tokens += _NEWEST * (tokens - self.tokens)
+        self.seconds += _NEWEST * (seconds - self.seconds)
+
+
+def _class(tokens: int) -> int:
+    """Equal for sizes of about the same: each up to 16, then eight to a doubling."""
+    if tokens <= 16:
+        return tokens
+    doubling = tokens.bit_length() - 4
+    return (doubling << 16) + (tokens >> doubling)

@@ -1,0 +1,51 @@
+"""How the time is shared between answers that are being written and prompts that are being read."""
+
+from __future__ import annotations
+
+from mlxserve.engine.pace import Pace
+
+_SAVED_STEPS = 3
+"""What decode steps leave unused for prompts is saved for no more than so many steps."""
+_STEPS_AT_FIRST = 16
+"""What prompts may take at once when answers have only just begun: those that came together are read together."""
+_FEWEST_TOKENS = 8
+"""Less is read only where no more is left: it would take as long."""
+
+
+class Allowance:
+    """Time in which prompts may be read while answers wait for their next token.
+
+    Each decode step allows for so much that prompts have their share of the time: a step that takes 60 ms, with a share
+    of 0.6, for 90 ms. So the time between two tokens grows by a bounded factor, however many prompts come.
+    """
+
+    def __init__(self, pace: Pace, share: float) -> None:
+        self._pace = pace
+        self._ratio = share / (1 - share)
+        self._seconds = 0.0
+        self._idle = True
+
+    def nothing_runs(self) -> None:
+        """No answer is being written."""
+        self._idle = True
+
+    def decode_step(self, tokens: int) -> None:
+        """A decode step of so many tokens enters."""
+        allowed = self._ratio * self._pace.seconds(tokens)
+        most = allowed * (_STEPS_AT_FIRST if self._idle else _SAVED_STEPS)
+        self._seconds = most if self._idle else min(most, self._seconds + allowed)
+        self._idle = False
+
+    def tokens(self, unread: int, decoding: int, gap: bool) -> int:
+        """How many of `unread` tokens may be read now, beside a decode step of `decoding` tokens.
+
+        `gap`: that step is at another rank, so a pass that takes no longer than it costs nothing.
+        """
+        seconds = self._seconds / self._pace.ranks + (self._pace.tick(decoding) if gap else 0.0)
+        tokens = self._pace.largest(seconds, unread, together=gap)
+        return tokens if tokens >= min(unread, _FEWEST_TOKENS) else 0
+
+    def spend(self, tokens: int, decoding: int, gap: bool) -> None:
+        """So many tokens are being read."""
+        seconds = self._pace.tick(tokens, gap) - (self._pace.tick(decoding) if gap else 0.0)
+        self._seconds -= self._pace.ranks * max(0.0, seconds)

@@ -1,0 +1,132 @@
+"""Sequences whose tokens are yet to be read, and which of them are read next, together."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass, field
+
+from mlxserve.engine.memory import Ledger
+from mlxserve.engine.prefill import MOST_PADDING
+from mlxserve.engine.prefix import PrefixIndex
+from mlxserve.engine.sequence import Sequence
+from mlxserve.pipeline.plan import Span
+
+WORTH_WAITING = 48
+"""Tokens in common with a prompt that is being read, from which on another waits for them instead of reading them."""
+BORDER_STEP = 256
+"""Tokens between the snapshots of caches that cannot be cut."""
+
+
+@dataclass
+class Taken:
+    """What is read together, as the rows of one batch."""
+
+    sequences: list[Sequence] = field(default_factory=list)
+    prefixes: list[list[Span]] = field(default_factory=list)
+    """What each row begins with."""
+    borders: list[int] = field(default_factory=list)
+    """Of a single row, numbers of tokens after which its caches are to be stored."""
+
+
+class Waiting:
+    """The queue before the prompts that are being read."""
+
+    def __init__(self, ledger: Ledger, prefixes: PrefixIndex | None) -> None:
+        self._ledger = ledger
+        self._prefixes = prefixes
+        self._queue: deque[Sequence] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    @property
+    def unread(self) -> int:
+        """Tokens of all that wait."""
+        return sum(sequence.unread for sequence in self._queue)
+
+    def add(self, sequence: Sequence) -> None:
+        """Take on a sequence, as the last."""
+        self._queue.append(sequence)
+
+    def put_back(self, sequence: Sequence) -> None:
+        """It was under way already: it goes before all others."""
+        self._queue.appendleft(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Nobody waits for it any more; without effect if it does not wait here."""
+        if sequence in self._queue:
+            self._queue.remove(sequence)
+
+    def take(self, most_rows: int, running: list[int], under_way: list[Sequence], most_tokens: int) -> Taken:
+        """Take what is best read together: as many as fit one pass of `most_tokens` without much filling.
+
+        `running` are the lengths of all that have memory. What begins like a prompt that is `under_way`, or taken now,
+        is left until that has been read and stored. A prompt whose own likelihoods are wanted is read alone.
+        """
+        taken = Taken()
+        lengths = list(running)
+        for sequence in list(self._queue):
+            if len(taken.sequences) == most_rows:
+                break
+            if self._is_being_read(sequence, [*under_way, *taken.sequences]):
+                continue
+            if not self._ledger.admits(lengths, len(sequence.tokens), sequence.max_tokens - sequence.sampled):
+                break
+            spans = self._find(sequence)
+            borders = self._borders(sequence)
+            if taken.sequences and (borders or taken.borders or not _fit([*taken.sequences, sequence], most_tokens)):
+                break
+            taken.sequences.append(sequence)
+            taken.prefixes.append(spans)
+            taken.borders = borders
+            lengths.append(len(sequence.tokens))
+            self._queue.remove(sequence)
+            if sequence.tells_prompt:
+                break
+        return taken
+
+    def _find(self, sequence: Sequence) -> list[Span]:
+        """The stored beginning of `sequence`, which then counts as read."""
+        sequence.read = 0
+        if self._prefixes is None or sequence.tells_prompt:
+            return []
+        match = self._prefixes.match(sequence.tokens)
+        sequence.read = match.length
+        if sequence.emitted == 0:
+            sequence.cached = match.length
+        return match.spans
+
+    def _borders(self, sequence: Sequence) -> list[int]:
+        """Where the caches of a model are to be stored that cannot be cut: so it must be read alone."""
+        if self._prefixes is None or self._prefixes.cuttable or sequence.tells_prompt:
+            return []
+        wanted = [*sequence.borders, self._prefixes.wanted_border(sequence.tokens) or 0]
+        steps = range(BORDER_STEP, len(sequence.tokens), BORDER_STEP)
+        return sorted({border for border in [*wanted, *steps] if sequence.read < border < len(sequence.tokens)})
+
+    def _is_being_read(self, sequence: Sequence, others: list[Sequence]) -> bool:
+        if self._prefixes is None or not self._prefixes.cuttable or sequence.tells_prompt:
+            return False
+        stored = self._prefixes.found(sequence.tokens)
+        return any(
+            common_length(sequence.tokens[:-1], other.tokens) - stored >= WORTH_WAITING
+            for other in others
+            if not other.done
+        )
+
+
+def common_length(one: list[int], other: list[int]) -> int:
+    """How many tokens two sequences begin with in common."""
+    most = min(len(one), len(other))
+    if one[:most] == other[:most]:
+        return most
+    return bisect_left(range(1, most), True, key=lambda length: one[:length] != other[:length])
+
+
+def _fit(sequences: list[Sequence], most_tokens: int) -> bool:
+    if any(sequence.tells_prompt for sequence in sequences):
+        return False
+    lengths = [sequence.unread for sequence in sequences]
+    padded = max(lengths) * len(lengths)
+    return padded <= most_tokens and padded <= (1 + MOST_PADDING) * sum(lengths)
