@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from mlxserve.config import Settings
 from mlxserve.pipeline.footprint import Footprint
+from mlxserve.pipeline.row_cache import STEP
 
 KV_SHARE = 0.6
 """Of the memory that is free after loading, what running sequences may take…"""
 PREFIX_SHARE = 0.25
 """…and stored prefixes; the rest is for activations and for what is only there for a moment."""
 
-CAPACITY_STEP = 256
-"""Caches are arrays for so many tokens a row, or a multiple; always for one more than there are."""
 GROWTH = 1.1
 """What is allocated at most, for what is in use: a layer's arrays are there twice while they grow."""
 
@@ -58,10 +57,7 @@ class Ledger:
 
     def bytes_of(self, lengths: Sequence[int]) -> list[int]:
         """What a batch with rows of these lengths has allocated at most, on each rank."""
-        if not lengths:
-            return [0] * len(self._ranks)
-        capacity = -(-(max(lengths) + 1) // CAPACITY_STEP) * CAPACITY_STEP
-        return [int(len(lengths) * rank.footprint.bytes_of(capacity) * GROWTH) for rank in self._ranks]
+        return [int(rank.footprint.batch_bytes(list(lengths)) * GROWTH) for rank in self._ranks]
 
     def fits(self, *batches: Sequence[int]) -> bool:
         """Whether batches with rows of these lengths fit every rank together."""
@@ -76,35 +72,16 @@ class Ledger:
         if not running:
             return prompt_length <= self.longest
         answer = min(int(ANSWER_SHARE * max_tokens), MOST_ANSWER)
-        soon = [length + CAPACITY_STEP for length in running]
+        soon = [length + STEP for length in running]
         return self.fits([*soon, prompt_length + answer])
-
-    def surplus(self, running: Sequence[int], coming: int = 1) -> int:
-        """How many of the sequences that run must be put back for the next step, which adds up to `coming` to each.
-
-        They are put back from the end of `running`, which has the oldest first. The oldest always stays.
-        """
-        staying = len(running)
-        while staying > 1 and not self.fits([length + coming - 1 for length in running[:staying]]):
-            staying -= 1
-        return len(running) - staying
-
-    def refusal(self, length: int) -> str:
-        """Why a sequence that may become so long can never run; empty if it can."""
-        if length <= self.longest:
-            return ""
-        return (
-            f"{length} tokens of prompt and answer do not fit the memory for KV caches, which holds {self.longest}: "
-            "ask for fewer, or start the server with a larger --kv-cache-bytes or with --kv-bits 8."
-        )
 
     def _longest(self) -> int:
         """By halving; capacities are multiples of a step, and one token of them stays free."""
         least, most = 0, 1 << 32
         while least < most:
             middle = (least + most + 1) // 2
-            if self.fits([middle * CAPACITY_STEP - 1]):
+            if self.fits([middle * STEP - 1]):
                 least = middle
             else:
                 most = middle - 1
-        return max(0, least * CAPACITY_STEP - 1)
+        return max(0, least * STEP - 1)

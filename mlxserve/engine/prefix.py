@@ -133,6 +133,7 @@ class PrefixIndex:
         passages = [node for node in self._nodes.values() if not self._cuttable and _leads_nowhere(node)]
         for node in (*passages, *(self._victims([0] * len(self._bounds), []) or [])):
             self._forget(node)
+        self.changes += 1
         keys = dict.fromkeys(key for rank in stored for key in rank)
         return [Drop(key) for key in keys if key not in self._nodes]
 

@@ -288,13 +288,15 @@ def test_a_damaged_index_is_an_empty_one(damage: bytes) -> None:
     assert after.match(words(1, 50)).spans == list[Span]()
 
 
-def test_a_bit_that_fell_over_is_noticed() -> None:
+def test_a_bit_that_fell_over_and_half_a_state_are_noticed() -> None:
     before = ranks()
     before.insert(words(1, 50))
-    state = bytearray(before.index.state())
-    state[-3] ^= 1
-    after = PrefixIndex([Bound(PLAIN, 10_000)], cuttable=True)
-    assert len(after.restore(bytes(state), [counts(before.stores[0])])) == 1
+    state = before.index.state()
+    fallen = bytes([*state[:-3], state[-3] ^ 1, *state[-2:]])
+    for damaged in (fallen, *(state[:length] for length in (1, 15, 16, 17, len(state) // 2, len(state) - 1))):
+        after = PrefixIndex([Bound(PLAIN, 10_000)], cuttable=True)
+        assert len(after.restore(damaged, [counts(before.stores[0])])) == 1
+        assert len(after) == 0
 
 
 def test_after_a_restart_with_a_smaller_bound_the_least_recently_used_are_dropped() -> None:
