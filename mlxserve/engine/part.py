@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxserve.config import Settings
+from mlxserve.config import Place, Settings
 from mlxserve.engine.check import random_model
 from mlxserve.models.source import find_model
+from mlxserve.pipeline.free_memory import free_bytes
+from mlxserve.pipeline.link import Loaded
 from mlxserve.pipeline.loading import LoadedModel, load_model, load_source
 
 
@@ -34,6 +36,17 @@ class Part:
             "layers split into": " + ".join(str(len(calls)) for calls in self.loaded.split),
             "hidden states of": ", ".join(sorted(boundaries)),
         }
+
+    def told(self, place: Place) -> Loaded:
+        """What rank 0 must know of it."""
+        loaded = self.loaded
+        return Loaded(
+            batchable=loaded.batchable,
+            cuttable=loaded.stage.cuttable,
+            footprint=loaded.footprint,
+            free_bytes=free_bytes(place),
+            traits=self.traits,
+        )
 
 
 def load_part(
