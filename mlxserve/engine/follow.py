@@ -37,7 +37,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     part = _load(settings, link)
     meter.refresh(0, 0)
     link.send(meter.figures)
-    link.send(Loaded(batchable=part.loaded.batchable, traits=part.traits))
+    link.send(part.said)
     relay = Relay(group, waits_asleep(place))
     if settings.task == "check":
         link.send(exchange_patterns(relay, place.rank, place.world_size))

@@ -30,6 +30,8 @@ class Team:
         self._rates = [Rates() for _ in range(settings.place.world_size)]
         self._leaving = threading.Event()
         self.workers: list[Worker] = []
+        self.loaded: list[Loaded] = []
+        """What each worker said when it had its layers."""
         self.meter = Meter()
 
     def assemble(self, group: mx.distributed.Group) -> None:
@@ -61,6 +63,7 @@ class Team:
                 raise RankLost(f"{worker.peer} said {answer} instead of having loaded")
             _require_equal("rank 0 has", traits, f"{worker.peer} has", answer.traits, advice)
             batchable = batchable and answer.batchable
+            self.loaded.append(answer)
         return batchable
 
     def check_relay(self, relay: Relay) -> list[RelayFindings]:
