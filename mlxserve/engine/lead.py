@@ -42,7 +42,7 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
         if group is not None:
             team.assemble(group)
         part = _load(settings, channel, team)
-        assembly = Assembly(settings, team.await_loaded(part.told(settings.place)))
+        assembly = Assembly(settings, team.await_loaded(part.said))
         ledger = assembly.ledger()
     except UserError as error:
         team.dismiss(Leave(f"rank 0: {error}", error.exit_code))
