@@ -45,6 +45,8 @@ class Front:
         app = create_app(self._client, self._settings, failed=failed)
         config = uvicorn.Config(
             app,
+            http="httptools",
+            ws="none",
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_CLOSE_SECONDS,

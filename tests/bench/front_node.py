@@ -11,6 +11,8 @@ import socket
 import sys
 import time
 
+import uvloop
+
 from mlxserve.config import Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
@@ -36,4 +38,4 @@ def _tell_seconds() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*map(int, sys.argv[1:])))
+    uvloop.run(main(*map(int, sys.argv[1:])))
