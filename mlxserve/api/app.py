@@ -46,7 +46,8 @@ def create_app(
     """The application, for the event loop that `engine` belongs to.
 
     Its lifespan loads the tokenizer as soon as the engine has found the model; until then requests get 503. `failed`
-    is called if that cannot be done: no request will ever be answered; `loaded` if all is there. Raises UserError if no keys can be read.
+    is called if that cannot be done, so that no request will ever be answered; else `loaded`. Raises UserError if no
+    keys can be read.
     """
     serving = Serving(engine, settings, keep_alive, body_limit)
 

@@ -246,7 +246,8 @@ def main() -> None:
         print(msgspec.json.encode(report).decode())
         return
     for one in report.batches:
-        print(f"{one.batch:3} streams: {one.events_per_second:8.0f} events/s {one.cpu_microseconds:7.1f} µs of CPU an event")
+        cost = f"{one.cpu_microseconds:7.1f} µs of CPU an event"
+        print(f"{one.batch:3} streams: {one.events_per_second:8.0f} events/s {cost}")
     print(f"a prompt of {report.prompt_tokens} tokens: {report.prompt_milliseconds:.2f} ms of CPU")
 
 
