@@ -48,11 +48,11 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
         help="another server, measured in turn with the first, round by round: prints both, and the ratios",
     )  # fmt: skip
     parser.add_argument(
-        "--workload", metavar="NAME,…", type=_listed(_one_of(NAMES)), default=("chat",),
+        "--workload", metavar="NAME,…", type=listed(one_of(NAMES)), default=("chat",),
         help=f"what is asked: {', '.join(NAMES)} (default: chat)",
     )  # fmt: skip
     parser.add_argument(
-        "--streams", metavar="N,…", type=_listed(whole(1, 1024)), default=STREAMS,
+        "--streams", metavar="N,…", type=listed(whole(1, 1024)), default=STREAMS,
         help=f"requests at a time, one measurement each (default: {','.join(map(str, STREAMS))})",
     )  # fmt: skip
     parser.add_argument(
@@ -105,11 +105,11 @@ def bench_request_from(args: argparse.Namespace, environment: Mapping[str, str])
     )
 
 
-def _listed(read: Callable[[str], Item]) -> Callable[[str], tuple[Item, ...]]:
+def listed(read: Callable[[str], Item]) -> Callable[[str], tuple[Item, ...]]:
     return lambda words: tuple(read(word.strip()) for word in words.split(","))
 
 
-def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
     def read(word: str) -> str:
         if word not in names:
             raise argparse.ArgumentTypeError(f"must be among {', '.join(names)}, not {word!r}")

@@ -67,11 +67,11 @@ def _chat(number: int) -> Turns:
 
 
 def _long_prompt(number: int) -> Turns:
-    return [[{"role": "system", "content": _opening(number)}, _user(f"Sum up: {_prose(number, LONG_PROMPT_WORDS)}")]]
+    return [[{"role": "system", "content": _opening(number)}, _user(f"Sum up: {prose(number, LONG_PROMPT_WORDS)}")]]
 
 
 def _shared_prefix(number: int) -> Turns:
-    system = f"You help the readers of this text. {_prose(0, SHARED_WORDS)}"
+    system = f"You help the readers of this text. {prose(0, SHARED_WORDS)}"
     return [[{"role": "system", "content": system}, _user(_question(number))]]
 
 
@@ -89,7 +89,7 @@ def _agent(number: int) -> Turns:
         messages.append(
             {"role": "assistant", "content": "", "tool_calls": [{"id": call, "type": "function", "function": function}]}
         )
-        messages.append({"role": "tool", "tool_call_id": call, "content": _prose(number + turn, 60)})
+        messages.append({"role": "tool", "tool_call_id": call, "content": prose(number + turn, 60)})
         turns.append(list(messages))
     return turns
 
@@ -166,7 +166,7 @@ def _word(number: int) -> str:
     return WORDS[number % len(WORDS)]
 
 
-def _prose(number: int, words: int) -> str:
+def prose(number: int, words: int) -> str:
     """Text without sense whose words depend on `number`."""
     state, chosen = number * 2654435761 + 1, []
     for _ in range(words):
