@@ -30,7 +30,6 @@ class Team:
         self._rates = [Rates() for _ in range(settings.place.world_size)]
         self._leaving = threading.Event()
         self.workers: list[Worker] = []
-        """What each worker said when it had its layers."""
         self.meter = Meter()
 
     def assemble(self, group: mx.distributed.Group) -> None:

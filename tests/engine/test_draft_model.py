@@ -1,29 +1,22 @@
 from __future__ import annotations
 
-import random
 from functools import cache
-from pathlib import Path
 
 import mlx.core as mx
-import pytest
 from mlx_lm.utils import _get_classes
-from tokenizers import Tokenizer, models
 
 from mlxserve.config import Settings
 from mlxserve.engine.draft_model import DraftModel
-from mlxserve.engine.drafting import load_draft_model
 from mlxserve.engine.messages import Sampling
 from mlxserve.engine.pace import Pace
 from mlxserve.engine.sequence import Sequence
 from mlxserve.engine.speculation import Speculation
 from mlxserve.engine.verification import verify
-from mlxserve.errors import UserError
 from mlxserve.pipeline.loading import load_model
 from mlxserve.pipeline.pipeline import OneRank
 from mlxserve.pipeline.stage import Stage
-from tests.engine.test_verification import emit, plain
+from tests.engine.test_verification import emit
 from tests.engine.tiny import GREEDY, VOCABULARY, logits_after, submit
-from tests.models.tiny import TOKENS, tiny_config, tiny_weights, write_folder
 
 PROMPTS = [[(7 * row + 3 * column * column) % 500 for column in range(9 + 5 * row)] for row in range(4)]
 SETTINGS = [GREEDY, Sampling(5, 1.0), Sampling(6, 0.8, 0.9, 40, 0.02), Sampling(7, 1.0, presence_penalty=0.5)]
