@@ -11,6 +11,7 @@ from typing import NoReturn
 import mlx.core as mx
 
 from mlxserve.config import Settings
+from mlxserve.engine.assembly import Assembly
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.check import report, time_passes
 from mlxserve.engine.context import context_length
@@ -19,8 +20,7 @@ from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import ModelFound, Progress, Ready, Step
 from mlxserve.engine.pace import Pace
 from mlxserve.engine.part import Part, load_part
-from mlxserve.engine.prefix import PrefixIndex
-from mlxserve.engine.scheduler import Limits, Scheduler
+from mlxserve.engine.scheduler import Scheduler
 from mlxserve.engine.team import Team
 from mlxserve.engine.warmup import measure, warm_up
 from mlxserve.errors import CheckFailed, UserError
@@ -30,9 +30,9 @@ from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import RelayFindings
 
-_GAP = 0.003
+_GAP = 0.005
 """Seconds between requests that still count as coming together."""
-_LONGEST_GATHERING = 0.02
+_LONGEST_GATHERING = 0.04
 
 
 def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group | None) -> NoReturn:
@@ -42,20 +42,23 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
         if group is not None:
             team.assemble(group)
         part = _load(settings, channel, team)
-        batchable = team.await_loaded(part.traits) and part.loaded.batchable
+        assembly = Assembly(settings, team.await_loaded(part.said))
+        ledger = assembly.ledger()
     except UserError as error:
         team.dismiss(Leave(f"rank 0: {error}", error.exit_code))
         raise
     stage, split = part.loaded.stage, part.loaded.split
     if group is None:
-        _begin(settings, channel, team, part, OneRank(stage, batchable), [])
+        _begin(assembly, ledger, channel, team, part, OneRank(stage, assembly.batchable), [])
     relay = Relay(group, waits_asleep(settings.place))
-    findings = team.check_relay(relay) if settings.task == "check" else []
-    _begin(settings, channel, team, part, ManyRanks(stage, relay, split, list(team.workers), batchable), findings)
+    findings = team.check_relay(relay)
+    pipeline = ManyRanks(stage, relay, split, list(team.workers), assembly.batchable)
+    _begin(assembly, ledger, channel, team, part, pipeline, findings)
 
 
 def _begin(
-    settings: Settings,
+    assembly: Assembly,
+    ledger: Ledger,
     channel: EngineChannel,
     team: Team,
     part: Part,
@@ -64,16 +67,16 @@ def _begin(
 ) -> NoReturn:
     """Warm up, then serve, or check and end."""
     channel.send(Progress("warming", "the first pass through all layers"))
-    ready = _ready(settings, pipeline, part, team)
-    if settings.task == "check":
+    ready = _ready(assembly, ledger, pipeline, part, team)
+    if assembly.settings.task == "check":
         _check(channel, team, pipeline, ready, findings)
+    pace = Pace(pipeline.depth)
+    measure(pipeline, pace)
+    scheduler = assembly.scheduler(pipeline, pace, ledger)
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     team.show(ready.ranks)
     channel.send(ready)
-    pace = Pace(len(part.loaded.split))
-    measure(pipeline, pace)
-    scheduler = Scheduler(pipeline, _limits(settings), pace, Ledger(), PrefixIndex())
     _serve(Desk(scheduler, channel, ready, part.folder), scheduler, pipeline, channel, team)
 
 
@@ -102,18 +105,19 @@ def _load(settings: Settings, channel: EngineChannel, team: Team) -> Part:
     return load_part(settings, report, lambda folder: channel.send(ModelFound(folder)))
 
 
-def _ready(settings: Settings, pipeline: Pipeline, part: Part, team: Team) -> Ready:
+def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, team: Team) -> Ready:
     """Warm up, and say what is served."""
+    settings = assembly.settings
     vocabulary = warm_up(pipeline)
     team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
     return Ready(
         model_type=part.loaded.trace.model_type,
         vocab_size=vocabulary,
-        context_length=settings.context_length or context_length(part.config),
+        context_length=min(ledger.longest, settings.context_length or context_length(part.config)),
         backend=settings.place.backend if team.workers else "none",
         layers=len(part.loaded.trace.layer_of_call),
         batched=pipeline.batchable,
-        cuttable=True,
+        cuttable=assembly.cuttable,
         ranks=team.current(team.facts(part.loaded.split)),
     )
 
@@ -143,9 +147,3 @@ def _coming_together(channel: EngineChannel) -> Iterator[Order]:
             yield channel.orders.get(timeout=min(left, _GAP))
         except Empty:
             return
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        settings.decode_concurrency, settings.prompt_concurrency, settings.prefill_step_size, settings.prefill_share
-    )

@@ -233,7 +233,8 @@ class Scheduler:
             if not one.done and one.emitted == 0:
                 step.reading.append(Reading(one.id, one.read, len(one.prompt), one.cached))
         if prompts.wholly_entered or work.logits == "all":
-            self._flights.append(Flight(prompts.sequences, prompts, prompts.wholly_entered, prompts.targets(work)))
+            flight = Flight(prompts.sequences, prompts, prompts.wholly_entered, targets=prompts.targets(work))
+            self._flights.append(flight)
         return work
 
     def _decode(self, group: Group, step: Step) -> Work:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from operator import mul
+from typing import Protocol
 
 from mlxserve.engine.drafts import Drafts
 from mlxserve.engine.sequence import Sequence
@@ -25,6 +26,43 @@ _LEEWAY = 0.02
 """… and for each token of its answer."""
 _MOST_CREDIT = 4.0
 """What right guesses won is remembered up to so many tokens."""
+_DRAFTED = 0.7
+"""The chance of a draft model's guess, before any was seen."""
+_DRAFTED_WEIGHT = 3.0
+_FADING = 0.95
+_FORGOTTEN_AFTER = 400
+"""Tokens after which a draft model is thought of as before any guess of it was seen."""
+
+
+class DraftingModel(Protocol):
+    """A second model that guesses; see `draft_model.DraftModel`."""
+
+    def seconds(self, rows: int) -> float:
+        """What guessing one token a row takes."""
+        ...
+
+    def prepare(self, sequences: list[Sequence]) -> list[bool]:
+        """Read on in `sequences`; for which of them can be guessed?"""
+        ...
+
+    def guess(self, sequences: list[Sequence], count: int) -> list[list[int]]:
+        """The next `count` tokens of each."""
+        ...
+
+
+class Account:
+    """What guesses from one source have cost a sequence, and won."""
+
+    def __init__(self) -> None:
+        self._debt = 0.0
+
+    def may_guess(self, emitted: int) -> bool:
+        """Whether the sequence, with so many tokens of answer, can bear to lose more."""
+        return self._debt <= _GRANT + _LEEWAY * emitted
+
+    def settle(self, cost: float, right: int) -> None:
+        """Guesses of which `right` were right cost the time of so many tokens."""
+        self._debt = max(self._debt + cost - right, -_MOST_CREDIT)
 
 
 class Speculated:
@@ -32,21 +70,32 @@ class Speculated:
 
     def __init__(self, sequence: Sequence) -> None:
         self.drafts = Drafts(len(sequence.prompt))
-        self._debt = 0.0
+        self.found = Account()
+        """Of guesses from the text, and from grammars."""
+        self.drafted = Account()
+        """Of a draft model's."""
+        self._hits = _DRAFTED * _DRAFTED_WEIGHT
+        self._tries = _DRAFTED_WEIGHT
+        self._drafted_at = 0
 
     def chances(self, sequence: Sequence, most: int) -> list[float]:
         """Of each of up to `most` guesses behind the known tokens, the chance that it and all before it are right."""
         self.drafts.follow(sequence.tokens)
-        if self._debt > _GRANT + _LEEWAY * sequence.emitted:
+        if not self.found.may_guess(sequence.emitted):
             return []
         forced = sequence.matcher.forced() if sequence.matcher else []
         if forced:
-            rates = [_FORCED] * min(most, len(forced))
-        elif length := self.drafts.length:
-            rates = [self.drafts.rates.rate(length + ahead) for ahead in range(most)]
-        else:
+            return _along([_FORCED] * min(most, len(forced)))
+        length = self.drafts.length
+        return _along([self.drafts.rates.rate(length + ahead) for ahead in range(most)]) if length else []
+
+    def chances_of_model(self, sequence: Sequence, most: int) -> list[float]:
+        """The same of a draft model's guesses."""
+        if not self.drafted.may_guess(sequence.emitted):
             return []
-        return list(takewhile(lambda chance: chance >= _LEAST_CHANCE, accumulate(rates, mul)))
+        forgotten = min(1.0, (sequence.emitted - self._drafted_at) / _FORGOTTEN_AFTER)
+        seen = self._hits / self._tries
+        return _along([seen + forgotten * (_DRAFTED - seen)] * most)
 
     def guess(self, sequence: Sequence, count: int) -> list[int]:
         """The next `count` tokens, or fewer."""
@@ -55,9 +104,13 @@ class Speculated:
         forced = sequence.matcher.forced()[:count]
         return forced or sequence.matcher.permitted(self.drafts.guess(sequence.tokens, count))
 
-    def settle(self, cost: float, right: int) -> None:
-        """Guesses of which `right` were right cost the time of so many tokens."""
-        self._debt = max(self._debt + cost - right, -_MOST_CREDIT)
+    def note_drafted(self, sequence: Sequence, right: int, guessed: int) -> None:
+        """Of `guessed` tokens of a draft model so many were right."""
+        tried = min(right + 1, guessed)
+        fading = _FADING**tried
+        self._hits = self._hits * fading + right
+        self._tries = self._tries * fading + tried
+        self._drafted_at = sequence.emitted
 
 
 @dataclass
@@ -70,27 +123,51 @@ class Speculation:
     """Guesses a row."""
     overhead: float = 0.0
     """Seconds that a pass takes longer because it cannot be enqueued before the last one's tokens are read."""
+    draft_model: DraftingModel | None = None
 
     def promises(self, sequences: list[Sequence]) -> bool:
         """Whether it pays to read the tokens on their way before the next pass, as `guesses` needs it."""
-        return self._best_count([self._chances(sequence) for sequence in sequences]) > 0
+        return self._choose(sequences)[0] > 0
 
     def guesses(self, sequences: list[Sequence]) -> Guesses | None:
         """For the next pass of a batch, all whose tokens are known; None if a pass without is faster."""
-        count = self._best_count([self._chances(sequence) for sequence in sequences])
+        count, drafted = self._choose(sequences)
         if not count:
             return None
-        rows = [self._guess(sequence, count) for sequence in sequences]
-        return Guesses(rows) if any(rows) else None
+        rows = [[] if by_model else self._guess(one, count) for one, by_model in zip(sequences, drafted, strict=True)]
+        if any(drafted):
+            self._draft(sequences, drafted, count, rows)
+        return Guesses(rows, drafted if any(drafted) else []) if any(rows) else None
 
     def settle(self, sequences: list[Sequence], guesses: Guesses, verdicts: list[Verdict]) -> None:
         """Learn from a pass that has landed."""
         rows, plain = len(sequences), self.seconds(len(sequences))
         extra = self.seconds(rows * (1 + guesses.count)) + self.overhead - plain
         cost = extra / plain * rows / sum(map(bool, guesses.rows))
-        for sequence, row, verdict in zip(sequences, guesses.rows, verdicts, strict=True):
-            if row and sequence.speculated:
-                sequence.speculated.settle(cost, max(0, len(verdict.tokens) - 1))
+        drafted = guesses.drafted or [False] * rows
+        cost_of_model = self._drafting_seconds(sum(drafted), guesses.count) / plain * rows / max(1, sum(drafted))
+        for sequence, row, by_model, verdict in zip(sequences, guesses.rows, drafted, verdicts, strict=True):
+            right = max(0, len(verdict.tokens) - 1)
+            if sequence.speculated is None or not row:
+                continue
+            if by_model:
+                sequence.speculated.drafted.settle(cost + cost_of_model, right)
+                sequence.speculated.note_drafted(sequence, right, len(row))
+            else:
+                sequence.speculated.found.settle(cost, right)
+
+    def _choose(self, sequences: list[Sequence]) -> tuple[int, list[bool]]:
+        """How many tokens are guessed a row, and for which rows by the draft model."""
+        chances = [self._chances(sequence) for sequence in sequences]
+        nobody = [False] * len(sequences)
+        gain, count = self._best(chances)
+        if self.draft_model is None:
+            return count, nobody
+        modelled = self._chances_of_model(sequences, chances)
+        drafted = [sum(model) > sum(found) for model, found in zip(modelled, chances, strict=True)]
+        better = [max(pair, key=sum) for pair in zip(modelled, chances, strict=True)]
+        gain_with_model, count_with_model = self._best(better, sum(drafted))
+        return (count_with_model, drafted) if gain_with_model > gain else (count, nobody)
 
     def _chances(self, sequence: Sequence) -> list[float]:
         """Of each guess behind the last token drawn, which need not be known."""
@@ -102,29 +179,60 @@ class Speculation:
             sequence.speculated = Speculated(sequence)
         return sequence.speculated.chances(sequence, unread + most)[unread:]
 
+    def _chances_of_model(self, sequences: list[Sequence], found: list[list[float]]) -> list[list[float]]:
+        """The draft model's, where it can guess and what was found in the text promises less."""
+        assert self.draft_model is not None
+        chances = [
+            one.speculated.chances_of_model(one, self._most(one)) if one.speculated and not one.done else []
+            for one in sequences
+        ]
+        wanted = [sum(row) > sum(other) for row, other in zip(chances, found, strict=True)]
+        asked = [sequence for sequence, want in zip(sequences, wanted, strict=True) if want]
+        ready = iter(self.draft_model.prepare(asked))
+        return [row if want and next(ready) else [] for row, want in zip(chances, wanted, strict=True)]
+
     def _guess(self, sequence: Sequence, count: int) -> list[int]:
         most = min(count, self._most(sequence))
         return sequence.speculated.guess(sequence, most) if sequence.speculated and most > 0 else []
+
+    def _draft(self, sequences: list[Sequence], drafted: list[bool], count: int, rows: list[list[int]]) -> None:
+        """Put the draft model's guesses into the `rows` for which it is asked."""
+        assert self.draft_model is not None
+        asked = [number for number, by_model in enumerate(drafted) if by_model]
+        guesses = self.draft_model.guess([sequences[number] for number in asked], count)
+        for number, guess in zip(asked, guesses, strict=True):
+            sequence = sequences[number]
+            guess = guess[: self._most(sequence)]
+            rows[number] = sequence.matcher.permitted(guess) if sequence.matcher else guess
 
     def _most(self, sequence: Sequence) -> int:
         """Guesses that can count: with them all right, one more token is drawn."""
         return 0 if sequence.done else min(self.most, sequence.max_tokens - sequence.sampled - 1)
 
-    def _best_count(self, chances: list[list[float]]) -> int:
-        """The guesses a row by which the geometric mean of the rows' speeds is expected to be highest; perhaps 0.
+    def _best(self, chances: list[list[float]], drafted: int = 0) -> tuple[float, int]:
+        """The guesses a row, perhaps 0, by which the geometric mean of the rows' speeds is expected to be highest.
 
-        Not their sum: rows without guesses wait for those that have some, and must not wait for long.
+        Not their sum: rows without guesses wait for those that have some, and must not wait for long. With what is won,
+        as a logarithm. `drafted` rows are guessed by the draft model.
         """
         rows = len(chances)
         guessing = [row for row in chances if row]
         if not guessing:
-            return 0
+            return 0.0, 0
         plain = self.seconds(rows)
         best, count = rows * math.log(_MARGIN), 0
         for guessed in range(1, max(map(len, guessing)) + 1):
             expected = [sum(row[:guessed], 1.0) for row in guessing]
-            slower = (self.seconds(rows * (1 + guessed)) + self.overhead) / plain
-            gain = sum(map(math.log, expected)) - rows * math.log(slower)
+            seconds = self.seconds(rows * (1 + guessed)) + self.overhead + self._drafting_seconds(drafted, guessed)
+            gain = sum(map(math.log, expected)) - rows * math.log(seconds / plain)
             if gain > best:
                 best, count = gain, guessed
-        return count
+        return (best, count) if count else (0.0, 0)
+
+    def _drafting_seconds(self, rows: int, guesses: int) -> float:
+        return guesses * self.draft_model.seconds(rows) if self.draft_model and rows else 0.0
+
+
+def _along(rates: list[float]) -> list[float]:
+    """The chance that a guess and all before it are right, as long as it is worth a guess."""
+    return list(takewhile(lambda chance: chance >= _LEAST_CHANCE, accumulate(rates, mul)))

@@ -48,20 +48,20 @@ class Team:
                 f"rank 0 ({own.host}) runs", own.versions, f"{worker.peer} runs", worker.hello.versions, advice
             )
 
-    def await_loaded(self, traits: dict[str, str]) -> bool:
-        """Wait until every worker has its layers. Returns whether all can batch.
+    def await_loaded(self, own: Loaded) -> list[Loaded]:
+        """Wait until every worker has its layers. Returns what each rank told, rank 0's `own` word first.
 
-        `traits` are those of rank 0's part. Raises UserError if a worker's differ: another model, or cut differently.
+        Raises UserError if a worker's traits differ from rank 0's: another model, or cut differently.
         """
-        batchable = True
+        ranks = [own]
         advice = "start all ranks with the same --model, --split and --dtype, and the same files"
         for worker in self.workers:
             answer = worker.receive()
             if not isinstance(answer, Loaded):
                 raise RankLost(f"{worker.peer} said {answer} instead of having loaded")
-            _require_equal("rank 0 has", traits, f"{worker.peer} has", answer.traits, advice)
-            batchable = batchable and answer.batchable
-        return batchable
+            _require_equal("rank 0 has", own.traits, f"{worker.peer} has", answer.traits, advice)
+            ranks.append(answer)
+        return ranks
 
     def check_relay(self, relay: Relay) -> list[RelayFindings]:
         """Test the relay together with all workers, which from then on all prefer what was faster for rank 0.

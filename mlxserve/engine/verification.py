@@ -6,7 +6,7 @@ guesses, and a guess is right if it is that token: what comes out is what comes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import mlx.core as mx
@@ -27,6 +27,8 @@ class Guesses:
     """What is guessed to follow each sequence of a batch; not all need have guesses."""
 
     rows: list[list[int]]
+    drafted: list[bool] = field(default_factory=list)
+    """For each row whether a draft model made its guesses; empty: none did."""
 
     @property
     def count(self) -> int:

@@ -1,0 +1,64 @@
+"""The scheduler, put together from the settings and from what every rank has told of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlxserve.config import Settings
+from mlxserve.engine.memory import Bound, Ledger, bounds
+from mlxserve.engine.pace import Pace
+from mlxserve.engine.prefix import PrefixIndex
+from mlxserve.engine.scheduler import Limits, Scheduler
+from mlxserve.engine.speculation import MOST_GUESSES, Speculation
+from mlxserve.errors import UserError
+from mlxserve.pipeline.link import Loaded
+from mlxserve.pipeline.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What the ranks can do together; `ranks` has what each told, rank 0 first."""
+
+    settings: Settings
+    ranks: list[Loaded]
+
+    @property
+    def batchable(self) -> bool:
+        """Whether all can run several sequences as one batch."""
+        return all(rank.batchable for rank in self.ranks)
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether all can forget any number of tokens at the end of a sequence."""
+        return all(rank.cuttable for rank in self.ranks)
+
+    def ledger(self) -> Ledger:
+        """The memory for running sequences. Raises UserError where there is none."""
+        ledger = Ledger([running for running, _ in self._bounds()])
+        if not ledger.longest:
+            raise UserError(
+                "there is no memory left for KV caches after loading: close other programs, take a smaller model, "
+                "more machines or --kv-bits 8, or say how much there is with --kv-cache-bytes"
+            )
+        return ledger
+
+    def prefixes(self) -> PrefixIndex | None:
+        """An index for stored prefixes, where there is room for any."""
+        stored = [stored for _, stored in self._bounds()]
+        return PrefixIndex(stored, self.cuttable) if all(bound.bytes for bound in stored) else None
+
+    def scheduler(self, pipeline: Pipeline, pace: Pace, ledger: Ledger) -> Scheduler:
+        """One with nothing to do."""
+        settings = self.settings
+        limits = Limits(
+            settings.decode_concurrency, settings.prompt_concurrency, settings.prefill_step_size, settings.prefill_share
+        )
+        return Scheduler(pipeline, limits, pace, ledger, self.prefixes(), self._speculation(pace))
+
+    def _speculation(self, pace: Pace) -> Speculation | None:
+        if self.settings.speculation == "off" or not self.cuttable:
+            return None
+        return Speculation(pace.seconds, self.settings.num_draft_tokens or MOST_GUESSES)
+
+    def _bounds(self) -> list[tuple[Bound, Bound]]:
+        return [bounds(self.settings, rank.footprint, rank.free_bytes) for rank in self.ranks]
