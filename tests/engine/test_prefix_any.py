@@ -179,7 +179,7 @@ class AnyUseUncut(AnyUse):
 
 @pytest.mark.parametrize("machine", [AnyUse, AnyUseUncut])
 def test_whatever_is_stored_and_asked_the_longest_is_found_within_the_bounds(machine: type[AnyUse]) -> None:
-    few = settings(max_examples=60, stateful_step_count=25, deadline=None)
+    few = settings(max_examples=30, stateful_step_count=25, deadline=None)
     run_state_machine_as_test(machine, settings=few)  # type: ignore[no-untyped-call]
 
 
