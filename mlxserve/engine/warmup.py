@@ -9,6 +9,7 @@ from mlxserve.pipeline.plan import CacheOperation, Keep, Open
 
 _SHORT = [3, 1, 4]
 _LONG = [1, 5, 9, 2, 6]
+_NEXT = 2
 _BATCH = 1
 _TOLERANCE = 0.05
 """Relative difference of logits that rounding explains also in 16 bits; wrongly masked padding gives far more."""
@@ -20,23 +21,28 @@ def warm_up(pipeline: Pipeline) -> int:
     Clears `pipeline.batchable` for models whose mlx-lm implementation gives other results for padded rows. Returns the
     vocabulary size: the width of the logits. Raises RankLost.
     """
-    alone = _last_logits(pipeline, [_SHORT], [])
+    alone = _first_logits(pipeline, [_SHORT], [])
     if pipeline.batchable:
         filled = [*_SHORT, *[0] * (len(_LONG) - len(_SHORT))]
-        together = _last_logits(pipeline, [filled, _LONG], [len(_SHORT), len(_LONG)])
-        pipeline.batchable = _alike(alone[0], together[0])
-    return int(alone.shape[-1])
+        together = _first_logits(pipeline, [filled, _LONG], [len(_SHORT), len(_LONG)])
+        pipeline.batchable = all(_alike(one[0], other[0]) for one, other in zip(alone, together, strict=True))
+    return int(alone[0].shape[-1])
 
 
-def _last_logits(pipeline: Pipeline, rows: list[list[int]], lengths: list[int]) -> mx.array:
-    """Logits [rows, vocabulary] after each row's last token, float32."""
-    operations: list[CacheOperation] = [Open(_BATCH, len(rows))]
-    logits = pipeline.tick(operations, Work(_BATCH, mx.array(rows), lengths, "last"))
+def _first_logits(pipeline: Pipeline, rows: list[list[int]], lengths: list[int]) -> list[mx.array]:
+    """Logits [rows, vocabulary] after each row's last token, and after one more, float32."""
+    prompt = _logits(pipeline, [Open(_BATCH, len(rows))], Work(_BATCH, mx.array(rows), lengths, "last"))
+    step = _logits(pipeline, [], Work(_BATCH, mx.array([[_NEXT]] * len(rows)), [], "last"))
+    pipeline.tick([Keep(_BATCH, [])], None)
+    return [prompt, step]
+
+
+def _logits(pipeline: Pipeline, operations: list[CacheOperation], work: Work) -> mx.array:
+    logits = pipeline.tick(operations, work)
     while logits is None:
         logits = pipeline.tick([], None)
     logits = logits[:, -1].astype(mx.float32)
     mx.eval(logits)
-    pipeline.tick([Keep(_BATCH, [])], None)
     return logits
 
 
