@@ -12,6 +12,7 @@ from mlxserve.pipeline.plan import CacheOperation, Keep, Open
 
 _SHORT = [3, 1, 4]
 _LONG = [1, 5, 9, 2, 6]
+_NEXT = 2
 _SIZES = (1, 8, 64)
 _ROUNDS = 2
 """Passes of each size; the pace takes the first one's time less seriously the more there are."""
@@ -26,12 +27,12 @@ def warm_up(pipeline: Pipeline) -> int:
     Clears `pipeline.batchable` for models whose mlx-lm implementation gives other results for padded rows. Returns the
     vocabulary size: the width of the logits. Raises RankLost.
     """
-    alone = _last_logits(pipeline, [_SHORT], [])
+    alone = _first_logits(pipeline, [_SHORT], [])
     if pipeline.batchable:
         filled = [*_SHORT, *[0] * (len(_LONG) - len(_SHORT))]
-        together = _last_logits(pipeline, [filled, _LONG], [len(_SHORT), len(_LONG)])
-        pipeline.batchable = _alike(alone[0], together[0])
-    return int(alone.shape[-1])
+        together = _first_logits(pipeline, [filled, _LONG], [len(_SHORT), len(_LONG)])
+        pipeline.batchable = all(_alike(one[0], other[0]) for one, other in zip(alone, together, strict=True))
+    return int(alone[0].shape[-1])
 
 
 def measure(pipeline: Pipeline, pace: Pace) -> None:
@@ -39,19 +40,25 @@ def measure(pipeline: Pipeline, pace: Pace) -> None:
     for size in _SIZES:
         for _ in range(_ROUNDS):
             start = time.perf_counter()
-            _last_logits(pipeline, [[1] * size], [])
+            _logits(pipeline, [Open(_BATCH, 1)], Work(_BATCH, mx.array([[1] * size]), [], "last"))
             pace.note(size, (time.perf_counter() - start) / pace.ranks)
+            pipeline.tick([Keep(_BATCH, [])], None)
 
 
-def _last_logits(pipeline: Pipeline, rows: list[list[int]], lengths: list[int]) -> mx.array:
-    """Logits [rows, vocabulary] after each row's last token, float32."""
-    operations: list[CacheOperation] = [Open(_BATCH, len(rows))]
-    logits = pipeline.tick(operations, Work(_BATCH, mx.array(rows), lengths, "last"))
+def _first_logits(pipeline: Pipeline, rows: list[list[int]], lengths: list[int]) -> list[mx.array]:
+    """Logits [rows, vocabulary] after each row's last token, and after one more, float32."""
+    prompt = _logits(pipeline, [Open(_BATCH, len(rows))], Work(_BATCH, mx.array(rows), lengths, "last"))
+    step = _logits(pipeline, [], Work(_BATCH, mx.array([[_NEXT]] * len(rows)), [], "last"))
+    pipeline.tick([Keep(_BATCH, [])], None)
+    return [prompt, step]
+
+
+def _logits(pipeline: Pipeline, operations: list[CacheOperation], work: Work) -> mx.array:
+    logits = pipeline.tick(operations, work)
     while logits is None:
         logits = pipeline.tick([], None)
     logits = logits[:, -1].astype(mx.float32)
     mx.eval(logits)
-    pipeline.tick([Keep(_BATCH, [])], None)
     return logits
 
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_map
-from mlx_lm.models.cache import CacheList, KVCache
+from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
 
 from mlxserve.pipeline.quantized_row_cache import QuantizedRowCache
+from mlxserve.pipeline.rotating_cache import RotatingRows
 from mlxserve.pipeline.row_cache import Range, RowCache
 from mlxserve.pipeline.segments import Prefix, Segment
 
@@ -94,6 +95,8 @@ class Layout:
     def _together(self, column: list[Any], ranges: Iterator[list[list[Range]]], group_sizes: Iterator[int]) -> Any:
         """Caches of one layer, one a sequence, as one."""
         first = column[0]
+        if self.batchable and type(first) is RotatingKVCache:
+            return RotatingRows.merge(column)
         if type(first) is not KVCache:
             return first.merge(column) if self.batchable else first
         if self.batchable:

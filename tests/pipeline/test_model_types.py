@@ -41,7 +41,7 @@ def test_logits_over_several_ranks_are_those_of_one_rank_bit_by_bit(
         assert report["refusal"].startswith(f"model type '{model_type}' cannot be split over ranks: ")
         assert REFUSED[model_type] in report["refusal"]
         return
-    expected = {"type": model_type, "refusal": "", "alone 1": True, "alone 7": True, "alone 700": True}
+    expected = {"type": model_type, "refusal": "", "alone 1": True, "alone 7": True, "alone 700": True, "reused": True}
     if model_type not in NOT_BATCHED:
         expected["batched"] = True
     assert report == expected

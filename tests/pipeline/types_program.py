@@ -20,7 +20,7 @@ from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import Link, LoadingNote
 from mlxserve.pipeline.loading import LoadedModel, load_model
 from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline, Work
-from mlxserve.pipeline.plan import CacheOperation, Join, Keep, Open
+from mlxserve.pipeline.plan import CacheOperation, Drop, Join, Keep, Open, Span, Store
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.worker import RelayLoop
 from tests.pipeline.group_program import place_of_this_rank
@@ -84,6 +84,19 @@ def batched(pipeline: Pipeline) -> list[mx.array]:
     return results
 
 
+def reused(pipeline: Pipeline) -> list[mx.array]:
+    """Logits of a prompt that is stored in two segments, then of others that begin with them."""
+    prompt = tokens(1, 40, 8)
+    results = [run(pipeline, [Open(1, 1)], Work(1, prompt[:, :24], [], "last"))]
+    results.append(run(pipeline, [Store(1, 0, 0, 24, "first")], Work(1, prompt[:, 24:30], [], "last")))
+    pipeline.tick([Store(1, 0, 24, 30, "second"), Keep(1, [])], None)
+    spans = [Span("first", 24), Span("second", 6)]
+    results.append(run(pipeline, [Open(2, 1, [spans])], Work(2, prompt[:, 30:], [], "last")))
+    results.append(run(pipeline, [], Work(2, tokens(1, 1, 9), [], "last")))
+    pipeline.tick([Keep(2, []), Drop("first"), Drop("second")], None)
+    return results
+
+
 def equal(expected: list[mx.array], actual: list[mx.array]) -> bool:
     return all(mx.array_equal(one, other, equal_nan=True).item() for one, other in zip(expected, actual, strict=True))
 
@@ -103,8 +116,9 @@ def lead(entries: list[dict[str, Any]], place: Place, relay: Relay, workers: lis
             pipeline = ManyRanks(loaded.stage, relay, loaded.split, list(workers), loaded.batchable)
             original = build(entry["config"])
             report |= {f"alone {n}": equal(by_mlx_lm(original, n), alone(pipeline, n)) for n in (1, 7, 700)}
+            whole = load_model(build(entry["config"]), Settings())
+            report["reused"] = equal(reused(OneRank(whole.stage, whole.batchable)), reused(pipeline))
             if loaded.batchable:
-                whole = load_model(build(entry["config"]), Settings())
                 report["batched"] = equal(batched(OneRank(whole.stage, True)), batched(pipeline))
             while pipeline.in_flight:
                 pipeline.tick([], None)
