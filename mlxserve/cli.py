@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import msgspec
 
+from mlxserve.bench.flags import EPILOG as BENCH_EXAMPLE
+from mlxserve.bench.flags import add_bench_flags
 from mlxserve.config import Place
 from mlxserve.errors import UserError
 from mlxserve.flags import BACKEND, FLAGS, add_flags, settings_at, settings_from, text, whole
@@ -87,6 +89,8 @@ def _run(argv: list[str]) -> int:
             return hosts(args)
         case "service":
             return service(args)
+        case "bench":
+            return bench(args)
         case _:
             return version()
 
@@ -142,6 +146,13 @@ def service(args: argparse.Namespace) -> int:
             return command.remove(args.name)
         case _:
             return command.status(args.name)
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Measure one or two servers."""
+    from mlxserve.bench import command, flags
+
+    return command.run(flags.bench_request_from(args, os.environ))
 
 
 def service_words(words: list[str]) -> list[str]:
@@ -221,6 +232,7 @@ def parser() -> Parser:
     add_service_words(
         _command(commands, "service", "keep a launch or serve command running, as a service", SERVICE_EXAMPLE)
     )
+    add_bench_flags(_command(commands, "bench", "measure how fast a server answers, or which of two", BENCH_EXAMPLE))
     _command(commands, "version", "print the versions, which must be equal on all machines", "")
     return whole_line
 

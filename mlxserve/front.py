@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -15,9 +16,12 @@ from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
 from mlxserve.errors import UserError
 from mlxserve.keys import keys_of
+from mlxserve.protocol import BoundedHead
 
 _CLOSE_SECONDS = 1
 _BACKLOG = 2048
+_YOUNG_OBJECTS = 50_000
+"""New objects after which garbage is looked for: each stream under way has some, and few of them are garbage."""
 
 
 class Front:
@@ -42,9 +46,11 @@ class Front:
 
     async def start(self, failed: Callable[[UserError], None]) -> None:
         """Serve from now on. `failed` is told if no request can ever be answered."""
-        app = create_app(self._client, self._settings, failed=failed)
+        app = create_app(self._client, self._settings, failed=failed, loaded=_settle)
         config = uvicorn.Config(
             app,
+            http=BoundedHead,
+            ws="none",
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_CLOSE_SECONDS,
@@ -68,6 +74,13 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to the node."""
         yield
+
+
+def _settle() -> None:
+    """What is loaded now stays: collections need not look at it again, which would hold all streams up."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS)
 
 
 def _check_certificate(settings: Settings) -> None:

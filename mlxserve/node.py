@@ -10,6 +10,8 @@ import stat
 import sys
 import time
 
+import uvloop
+
 from mlxserve.bundle import build_id
 from mlxserve.config import Settings
 from mlxserve.engine.child import EngineChild
@@ -34,7 +36,7 @@ def run(settings: Settings) -> int:
     """Serve until a signal or a failure that only the user can mend; returns the exit code. Raises MlxserveError."""
     _log_to_stderr(settings)
     build_id()  # read while it is there: the folder with it may be removed, or its source replaced
-    return asyncio.run(Node(settings).run())
+    return uvloop.run(Node(settings).run())
 
 
 class Node:

@@ -39,19 +39,21 @@ def create_app(
     settings: Settings,
     *,
     failed: Callable[[UserError], None] = _log_failure,
+    loaded: Callable[[], None] = lambda: None,
     keep_alive: float = KEEP_ALIVE,
     body_limit: int = BODY_LIMIT,
 ) -> Starlette:
     """The application, for the event loop that `engine` belongs to.
 
     Its lifespan loads the tokenizer as soon as the engine has found the model; until then requests get 503. `failed`
-    is called if that cannot be done: no request will ever be answered. Raises UserError if no keys can be read.
+    is called if that cannot be done, so that no request will ever be answered; else `loaded`. Raises UserError if no
+    keys can be read.
     """
     serving = Serving(engine, settings, keep_alive, body_limit)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        loading = asyncio.create_task(serving.load_tokenizer(failed))
+        loading = asyncio.create_task(serving.load_tokenizer(failed, loaded))
         yield
         loading.cancel()
         app.state.responses.close()

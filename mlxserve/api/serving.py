@@ -53,8 +53,8 @@ class Serving:
         """The model's name in answers."""
         return self.names[0]
 
-    async def load_tokenizer(self, failed: Callable[[UserError], None]) -> None:
-        """Wait until the engine has found the model, then load its tokenizer."""
+    async def load_tokenizer(self, failed: Callable[[UserError], None], loaded: Callable[[], None]) -> None:
+        """Wait until the engine has found the model, then load its tokenizer; tell how that went."""
         await self.engine.works()  # what cannot load MLX there would end this process, too
         import_mlx_lm()
         folder = Path(await self.engine.model_folder())
@@ -63,6 +63,8 @@ class Serving:
         except UserError as error:
             self.tokenizer_error = str(error)
             failed(error)
+        else:
+            loaded()
 
     def require_ready(self) -> tuple[Tokenizer, Ready]:
         """What a request needs; 503 if a part of it is not there."""

@@ -57,13 +57,21 @@ class Inbox:
         """The next event, waited for; tokens that have come in one after the other are one event."""
         await self._arrived.wait()
         event = self._events.popleft()
-        while isinstance(event, Generated) and self._events and isinstance(later := self._events[0], Generated):
-            likelihoods = event.likelihoods + later.likelihoods
-            event = Generated(event.tokens + later.tokens, later.finish, likelihoods)
-            self._events.popleft()
+        if isinstance(event, Generated) and self._events:
+            event = self._with_later(event)
         if not self._events:
             self._arrived.clear()
         return event
+
+    def _with_later(self, event: Generated) -> Generated:
+        """`event` and the tokens right behind it: those of one step, or of several where the client reads slowly."""
+        tokens, likelihoods, finish = list(event.tokens), list(event.likelihoods), event.finish
+        while self._events and isinstance(later := self._events[0], Generated):
+            tokens += later.tokens
+            likelihoods += later.likelihoods
+            finish = later.finish
+            self._events.popleft()
+        return Generated(tokens, finish, likelihoods)
 
 
 class EngineClient:

@@ -36,7 +36,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     part = _load(settings, link)
     meter.refresh(0, 0)
     link.send(meter.figures)
-    link.send(part.told(place))
+    link.send(part.said)
     relay = Relay(group, waits_asleep(place))
     loop = RelayLoop(part.loaded.stage, relay, place.rank, part.loaded.split, link)
     gc.collect()

@@ -30,9 +30,9 @@ from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import RelayFindings
 
-_GAP = 0.003
+_GAP = 0.005
 """Seconds between requests that still count as coming together."""
-_LONGEST_GATHERING = 0.02
+_LONGEST_GATHERING = 0.04
 
 
 def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group | None) -> NoReturn:
@@ -42,7 +42,7 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
         if group is not None:
             team.assemble(group)
         part = _load(settings, channel, team)
-        assembly = Assembly(settings, team.await_loaded(part.told(settings.place)))
+        assembly = Assembly(settings, team.await_loaded(part.said))
         ledger = assembly.ledger()
     except UserError as error:
         team.dismiss(Leave(f"rank 0: {error}", error.exit_code))

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from mlxserve.config import Settings
 from mlxserve.pipeline.footprint import Footprint
+from mlxserve.pipeline.row_cache import STEP
 
 KV_SHARE = 0.6
 """Of the memory that is free after loading, what running sequences may take…"""
 PREFIX_SHARE = 0.25
 """…and stored prefixes; the rest is for activations and for what is only there for a moment."""
 
-CAPACITY_STEP = 256
-"""Caches are arrays for so many tokens a row, or a multiple."""
 GROWTH = 1.1
 """What is allocated at most, for what is in use: a layer's arrays are there twice while they grow."""
 
@@ -58,10 +57,7 @@ class Ledger:
 
     def bytes_of(self, lengths: Sequence[int]) -> list[int]:
         """What a batch with rows of these lengths has allocated at most, on each rank."""
-        if not lengths:
-            return [0] * len(self._ranks)
-        capacity = _capacity(max(lengths))
-        return [int(len(lengths) * rank.footprint.bytes_of(capacity) * GROWTH) for rank in self._ranks]
+        return [int(rank.footprint.batch_bytes(list(lengths)) * GROWTH) for rank in self._ranks]
 
     def fits(self, *batches: Sequence[int]) -> bool:
         """Whether batches with rows of these lengths fit every rank together."""
@@ -74,41 +70,18 @@ class Ledger:
         Beside none, what fits at all is let in.
         """
         if not running:
-            return prompt_length < self.longest
-        answer = min(int(ANSWER_SHARE * max_tokens), MOST_ANSWER) + 1
-        soon = [length + CAPACITY_STEP for length in running]
+            return prompt_length <= self.longest
+        answer = min(int(ANSWER_SHARE * max_tokens), MOST_ANSWER)
+        soon = [length + STEP for length in running]
         return self.fits([*soon, prompt_length + answer])
 
-    def surplus(self, running: Sequence[int]) -> int:
-        """How many of the sequences that run, oldest first, must be put back, youngest first, for the next to fit.
-
-        The oldest always stays: alone it has room for what it was admitted with.
-        """
-        staying = len(running)
-        while staying > 1 and not self.fits([length + 1 for length in running[:staying]]):
-            staying -= 1
-        return len(running) - staying
-
-    def refusal(self, length: int) -> str:
-        """Why a sequence that may become so long can never run; empty if it can."""
-        if length <= self.longest:
-            return ""
-        return (
-            f"{length} tokens of prompt and answer do not fit the memory for KV caches, which holds {self.longest}: "
-            "ask for fewer, or start the server with a larger --kv-cache-bytes or with --kv-bits 8."
-        )
-
     def _longest(self) -> int:
-        """By halving; capacities are multiples of a step."""
+        """By halving; capacities are multiples of a step, and one token of them stays free."""
         least, most = 0, 1 << 32
         while least < most:
             middle = (least + most + 1) // 2
-            if self.fits([middle * CAPACITY_STEP]):
+            if self.fits([middle * STEP - 1]):
                 least = middle
             else:
                 most = middle - 1
-        return least * CAPACITY_STEP
-
-
-def _capacity(tokens: int) -> int:
-    return -(-tokens // CAPACITY_STEP) * CAPACITY_STEP
+        return max(0, least * STEP - 1)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxserve.config import Place, Settings
+from mlxserve.config import Settings
 from mlxserve.engine.check import random_model
 from mlxserve.models.source import find_model
 from mlxserve.pipeline.free_memory import free_bytes
 from mlxserve.pipeline.link import Loaded
 from mlxserve.pipeline.loading import LoadedModel, load_model, load_source
+from mlxserve.pipeline.segment_bytes import FORMAT
+from mlxserve.pipeline.segment_files import SegmentFiles
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,15 @@ class Part:
     config: dict[str, Any]
     folder: Path
     """Where the tokenizer is."""
+    free_bytes: int
+    """Memory for caches that is free after loading."""
+    files: SegmentFiles | None
+    """Where stored prefixes outlive this process."""
 
     @property
     def traits(self) -> dict[str, str]:
         """By name, what is equal on all ranks that serve the same model, cut and computed alike."""
-        text = json.dumps(self.config, sort_keys=True, default=str)
+        text = _text(self.config)
         boundaries = {f"{list(boundary.trailing)} {boundary.dtype}" for boundary in self.loaded.trace.boundaries}
         return {
             "a config with the digest": hashlib.sha256(text.encode()).hexdigest()[:12],
@@ -37,14 +43,17 @@ class Part:
             "hidden states of": ", ".join(sorted(boundaries)),
         }
 
-    def told(self, place: Place) -> Loaded:
-        """What rank 0 must know of it."""
-        loaded = self.loaded
+    @property
+    def said(self) -> Loaded:
+        """What rank 0 is to know of it."""
+        stage = self.loaded.stage
         return Loaded(
-            batchable=loaded.batchable,
-            cuttable=loaded.stage.cuttable,
-            footprint=loaded.footprint,
-            free_bytes=free_bytes(place),
+            batchable=self.loaded.batchable,
+            cuttable=stage.cuttable,
+            footprint=self.loaded.footprint,
+            free_bytes=self.free_bytes,
+            stored=stage.segments.sizes,
+            stored_lengths=stage.segments.lengths,
             traits=self.traits,
         )
 
@@ -55,7 +64,29 @@ def load_part(
     """Find, fetch and load; `found` is told the model's folder as soon as it is known. Raises UserError."""
     if not settings.model:
         model, config = random_model(settings.place.world_size)
-        return Part(load_model(model, settings), config, Path())
+        return _part(load_model(model, settings), config, Path(), settings)
     source = find_model(settings.model, report)
     found(str(source.folder))
-    return Part(load_source(source, settings, report), source.config, source.folder)
+    return _part(load_source(source, settings, report), source.config, source.folder, settings)
+
+
+def _part(loaded: LoadedModel, config: dict[str, Any], folder: Path, settings: Settings) -> Part:
+    free = free_bytes(settings.place)
+    files = None
+    if settings.prefix_cache_dir and settings.prefix_cache_bytes != 0:
+        files = SegmentFiles(Path(settings.prefix_cache_dir).expanduser() / _identity(loaded, config, settings))
+        bound = settings.prefix_cache_bytes if settings.prefix_cache_bytes > 0 else free // 2
+        loaded.stage.segments.resume(files.read(bound), files)
+    return Part(loaded, config, folder, free, files)
+
+
+def _identity(loaded: LoadedModel, config: dict[str, Any], settings: Settings) -> str:
+    """Another one for everything that makes stored prefixes unfit: model, split, kind of cache, mlxserve's format."""
+    rank = settings.place.rank
+    described = [FORMAT, _text(config), loaded.weights, str(loaded.split), str(rank), str(settings.kv_bits)]
+    name = hashlib.sha256("\n".join(described).encode()).hexdigest()[:24]
+    return f"{loaded.trace.model_type}-rank{rank}-{name}"
+
+
+def _text(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True, default=str)

@@ -12,7 +12,7 @@ from mlxserve.pipeline.pipeline import Work
 
 MOST_PADDING = 0.5
 """Filling that is accepted for reading prompts together, as a share of their tokens."""
-LONGEST_CHUNK_SECONDS = 0.5
+LONGEST_CHUNK_SECONDS = 1.0
 """So that progress is seen, and who leaves or comes is noticed, while a long prompt is read."""
 MOST_CHUNK_TOKENS = 2048
 FEWEST_CHUNK_TOKENS = 32

@@ -97,7 +97,7 @@ class PrefixIndex:
             return []
         operations: list[CacheOperation] = []
         if path and common < path[-1].end:
-            operations.append(self._split(path, common))
+            operations.append(self._split(path, all_tokens[:common]))
         room = self._make_room(path, all_tokens, ends_at_node=common == len(all_tokens))
         if room is not None:
             operations += [Drop(node.key) for node in (*room.victims, *room.merged)]
@@ -119,7 +119,7 @@ class PrefixIndex:
         """The whole tree, for `restore`."""
         return encode(self._nodes.values())
 
-    def restore(self, state: bytes, stored: Sequence[Mapping[str, int]]) -> list[CacheOperation]:
+    def restore(self, state: bytes, stored: Sequence[Mapping[str, int]]) -> list[Drop]:
         """Take over, into an empty index, what a former run's `state` says and every rank still has.
 
         `stored`: for each rank the keys and token counts of its segments. Returns what has to be dropped: a key may be
@@ -133,6 +133,7 @@ class PrefixIndex:
         passages = [node for node in self._nodes.values() if not self._cuttable and _leads_nowhere(node)]
         for node in (*passages, *(self._victims([0] * len(self._bounds), []) or [])):
             self._forget(node)
+        self.changes += 1
         keys = dict.fromkeys(key for rank in stored for key in rank)
         return [Drop(key) for key in keys if key not in self._nodes]
 
@@ -170,13 +171,13 @@ class PrefixIndex:
         for node in reversed(list(path)):
             self._nodes[node.key] = self._nodes.pop(node.key)
 
-    def _split(self, path: list[Node], at: int) -> Split:
-        """Let the last node of `path` end after `at` tokens of the sequence; the rest of it becomes a child."""
+    def _split(self, path: list[Node], beginning: Tokens) -> Split:
+        """Let the last node of `path` end where `beginning` does; the rest of it becomes a child."""
         rest = path[-1]
-        before = rest.tokens[: at - rest.start]
-        head = Node(self._key(path[:-1], before), before, rest.start, rest.parent, snapshot=False)
+        before = beginning[rest.start :]
+        head = Node(key_of(beginning, not self._cuttable), before, rest.start, rest.parent, snapshot=False)
         self._parent(rest).children[before[0]] = head
-        rest.tokens, rest.start, rest.parent = rest.tokens[len(before) :], at, head
+        rest.tokens, rest.start, rest.parent = rest.tokens[len(before) :], len(beginning), head
         head.children[rest.tokens[0]] = rest
         self._nodes[head.key] = head
         path[-1] = head
@@ -268,9 +269,6 @@ class PrefixIndex:
 
     def _fits_alone(self, length: int) -> bool:
         return _within(self._costs(0, length, snapshot=True), [bound.bytes for bound in self._bounds])
-
-    def _key(self, path: list[Node], tokens: Tokens) -> str:
-        return key_of(sum((node.tokens for node in path), tokens_of([])) + tokens)
 
     def _before(self, path: list[Node], merged: int) -> Node:
         """The node that the last `merged` ones of `path` follow."""

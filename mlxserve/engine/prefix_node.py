@@ -20,9 +20,12 @@ def tokens_of(tokens: Sequence[int]) -> Tokens:
     return array(_TYPE, tokens)
 
 
-def key_of(tokens: Tokens) -> str:
-    """What the segment that ends after `tokens` is called, by all ranks and after a restart: 32 hexadecimal digits."""
-    return hashlib.blake2b(tokens, digest_size=16).hexdigest()
+def key_of(tokens: Tokens, passage: bool = False) -> str:
+    """What the segment that ends after `tokens` is called, by all ranks and after a restart: 32 hexadecimal digits.
+
+    A `passage`, from whose end nothing can go on, has another name than what takes its place when something can.
+    """
+    return hashlib.blake2b(tokens, digest_size=16, person=b"passage" if passage else b"").hexdigest()
 
 
 def common_length(one: Tokens, other: Tokens) -> int:

@@ -1,11 +1,9 @@
-"""The tree of stored prefixes as bytes, to outlive a restart; and the file on rank 0 that holds it."""
+"""The tree of stored prefixes as bytes, to outlive a restart."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 
@@ -53,27 +51,6 @@ def decode(data: bytes) -> list[StoredSegment]:
         return msgspec.msgpack.decode(body, type=_Tree).segments
     except msgspec.MsgspecError:  # written by another version
         return []
-
-
-class PrefixFile:
-    """The index in a folder, beside the segments that rank 0 keeps there."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "index.msgpack"
-
-    def load(self) -> bytes:
-        """What was saved last; nothing if there is no such file, or it cannot be read."""
-        try:
-            return self._path.read_bytes()
-        except OSError:
-            return b""
-
-    def save(self, state: bytes) -> None:
-        """Replace the file at once: whoever reads it finds the old state or the new one. Raises OSError."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        new = self._path.with_suffix(".new")
-        new.write_bytes(state)
-        os.replace(new, self._path)
 
 
 def _digest(body: bytes) -> bytes:

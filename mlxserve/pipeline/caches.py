@@ -46,7 +46,8 @@ class Layout:
         self.cuttable = all(type(leaf) is KVCache for leaf in _leaves(self._fresh()))
         mine = [cache for index, cache in enumerate(make_caches()) if index in own]
         self.own_row_caches = sum(type(leaf) is KVCache for leaf in _leaves(mine)) if self.batchable else 0
-        self.cuttable_elsewhere = sum(type(leaf) is KVCache for leaf in _leaves(make_caches())) > self.own_row_caches
+        everywhere = sum(type(leaf) is KVCache for leaf in _leaves(make_caches()))
+        self.cuttable_elsewhere = self.batchable and everywhere > self.own_row_caches
         self._bits = 0
         self._group_sizes: list[int] = []
 

@@ -7,6 +7,7 @@ shares side by side, so each is as large as the largest.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import mlx.core as mx
@@ -25,7 +26,10 @@ class Collective(Protocol):
         ...
 
     def carry(self, words: list[int], mine: mx.array | None, giver: int) -> mx.array:
-        """Give `mine`, words that are evaluated, and return what rank `giver` gives; all ranks call this together."""
+        """Give `mine`, words that are evaluated, and return what rank `giver` gives; all ranks call this together.
+
+        What is returned must be evaluated before anything else, also where it is empty: the last piece travels then.
+        """
         ...
 
 
@@ -46,10 +50,10 @@ class Sum:
         start = sum(words[:giver])
         stop = start + words[giver]
         step = PIECE_WORDS_PER_RANK * self._group.size()
-        taken = []
+        taken: list[mx.array] = []
         for first in range(0, buffer.size, step):
+            mx.eval(taken)
             piece = mx.distributed.all_sum(buffer[first : first + step], group=self._group, stream=mx.cpu)
-            mx.eval(piece)
             taken.append(piece[max(0, start - first) : max(0, stop - first)])
         return _joined(taken)
 
@@ -68,11 +72,11 @@ class Gather:
         """See Collective."""
         length = max(words)
         share = _surrounded(0, mine, length - words[self._group.rank()])
-        taken = []
+        taken: list[mx.array] = []
         for first in range(0, length, PIECE_WORDS_PER_RANK):
+            mx.eval(taken)
             own = share[first : first + PIECE_WORDS_PER_RANK]
             piece = mx.distributed.all_gather(own, group=self._group, stream=mx.cpu)
-            mx.eval(piece)
             start = giver * own.size
             taken.append(piece[start : start + min(own.size, max(0, words[giver] - first))])
         return _joined(taken)
@@ -80,10 +84,18 @@ class Gather:
 
 def _surrounded(before: int, mine: mx.array | None, after: int) -> mx.array:
     """`mine` with so many zeros before and after it."""
-    parts = [mx.zeros((before,), mx.uint64)] if before else []
+    parts = [_zeros(before)] if before else []
     parts += [] if mine is None else [mine]
-    parts += [mx.zeros((after,), mx.uint64)] if after else []
+    parts += [_zeros(after)] if after else []
     return _joined(parts)
+
+
+@lru_cache(maxsize=8)
+def _zeros(words: int) -> mx.array:
+    """Kept, as a decode step's are the next one's too."""
+    zeros = mx.zeros((words,), mx.uint64)
+    mx.eval(zeros)
+    return zeros
 
 
 def _joined(parts: list[mx.array]) -> mx.array:

@@ -31,6 +31,7 @@ class Conveyor:
         self._barrier = barrier
         self._plans: deque[Plan | None] = deque([None] * len(split), maxlen=len(split))
         self._incoming: mx.array | None = None
+        self._entering: mx.array | None = None
         self.busy_seconds = 0.0
         self.tokens = 0
 
@@ -39,12 +40,15 @@ class Conveyor:
         """Whether a plan has entered that not every rank has carried out."""
         return any(plan and (plan.item or plan.operations) for plan in list(self._plans)[: self._last])
 
-    def advance(self, plan: Plan) -> tuple[Item, mx.array] | None:
+    def advance(self, plan: Plan, tokens: mx.array | None = None) -> tuple[Item, mx.array] | None:
         """Carry out `plan`'s tick and the empty ones after it.
+
+        On rank 0 `tokens` [rows, length] are those of the plan's item, perhaps still to be computed.
 
         On rank 0, returns the item that left the last rank and its hidden state, if one did; in ticks that a plan
         takes together at most one can.
         """
+        self._entering = tokens
         left = self._tick(plan)
         for number in range(plan.empty_ticks):
             left = self._tick(Plan(plan.tick + 1 + number, [])) or left
@@ -79,7 +83,8 @@ class Conveyor:
         return outgoing
 
     def _run(self, item: Item) -> mx.array | None:
-        hidden = self._stage.forward(item, self._incoming if self._rank > 0 else None)
+        incoming, tokens = (self._incoming, None) if self._rank > 0 else (None, self._entering)
+        hidden = self._stage.forward(item, incoming, tokens)
         state = self._stage.state(item.batch)
         if self._rank < self._last:
             mx.eval(hidden, state)

@@ -45,6 +45,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """Memory for caches that is free after loading."""
     stored: dict[str, int] = {}
     """The segments that a former run left in `--prefix-cache-dir`, and the bytes of each."""
+    stored_lengths: dict[str, int] = {}
+    """The tokens of each: other than the index's, where a run ended between two files of a segment that was split."""
     traits: dict[str, str] = {}
     """By name, what is equal on all ranks that serve the same model, cut and computed alike."""
 

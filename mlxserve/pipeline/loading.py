@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from mlxserve.pipeline.slots import Walk, find_layers, install_slots
 from mlxserve.pipeline.split import Trace, check_splittable, layer_bytes, plan_split, trace_model
 from mlxserve.pipeline.stage import Stage
 
+_SAMPLES = 64
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -34,6 +37,8 @@ class LoadedModel:
     """Whether prompts of different lengths can share a batch."""
     footprint: Footprint
     """What sequences cost this rank."""
+    weights: str
+    """A digest of samples of this rank's weights, where `--prefix-cache-dir` asks for it."""
 
 
 def load_source(source: ModelSource, settings: Settings, report: Callable[[str], None]) -> LoadedModel:
@@ -59,6 +64,7 @@ class _Parts:
         place = settings.place
         self.rank = place.rank
         self._kv_bits = settings.kv_bits
+        self._stores = bool(settings.prefix_cache_dir)
         self._model = model
         path, _ = find_layers(model)
         self._list_name = path.rpartition(".")[2]
@@ -107,9 +113,9 @@ class _Parts:
         except RuntimeError as error:
             raise UserError(f"the model's weights cannot be read: {error}") from error
         mx.clear_cache()
-        return self._probed()
+        return self._probed(own)
 
-    def _probed(self) -> LoadedModel:
+    def _probed(self, own: list[int]) -> LoadedModel:
         start = self._split[self.rank].start
         probe = Probe(self._stage, self._trace.boundaries[start - 1] if start > 0 else None)
         if self._kv_bits:
@@ -120,7 +126,22 @@ class _Parts:
             self._split,
             batchable=self._stage.batchable and probe.pads(),
             footprint=probe.footprint(),
+            weights=self._digest(own) if self._stores else "",
         )
+
+    def _digest(self, own: list[int]) -> str:
+        digest = hashlib.sha256()
+        shared = self._shared if self.rank == 0 else []
+        layers = [(f"{index}.{name}", array) for index in own for name, array in _parameters(self._walk.layers[index])]
+        for name, array in [*layers, *shared]:
+            digest.update(f"{name} {array.shape} {array.dtype}".encode() + _sampled(array))
+        return digest.hexdigest()
+
+
+def _sampled(array: mx.array) -> bytes:
+    """A few of its elements, as bytes; evaluated."""
+    flat = array.reshape(-1)
+    return bytes(memoryview(flat[:: max(1, flat.size // _SAMPLES)].astype(mx.float32)))  # type: ignore[arg-type]
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, Any]]:

@@ -25,6 +25,11 @@ class Work:
     lengths: list[int]
     logits: Logits
 
+    def item(self) -> Item:
+        """What the plan says of it: not the tokens themselves, which only rank 0 needs and may not know yet."""
+        rows, length = self.tokens.shape
+        return Item(self.batch, [[0] * length] * rows, self.lengths, self.logits)
+
 
 def token_rows(tokens: mx.array) -> list[list[int]]:
     """`tokens` [rows, length] as integers; waits until they are computed."""
@@ -87,8 +92,7 @@ class OneRank:
             self._stage.apply(operation)
         if work is None:
             return None
-        rows, length = work.tokens.shape
-        item = Item(work.batch, [[0] * length] * rows, work.lengths, work.logits)
+        item = work.item()
         self.tokens += item.token_count()
         logits = self._stage.forward_whole(work.tokens, item)
         if logits is None:
@@ -134,12 +138,12 @@ class ManyRanks:
     ) -> mx.array | None:
         """See Pipeline."""
         alone = nothing_follows and not self._conveyor.in_flight
-        item = Item(work.batch, token_rows(work.tokens), work.lengths, work.logits) if work else None
+        item = work.item() if work else None
         plan = Plan(self._tick + 1, operations, item, self.depth - 1 if alone else 0)
         self._tick = plan.tick + plan.empty_ticks
         for link in self._links:
             link.send(plan)
-        left = self._conveyor.advance(plan)
+        left = self._conveyor.advance(plan, work.tokens if work else None)
         if left is None:
             return None
         item, hidden = left

@@ -94,7 +94,8 @@ class Item(msgspec.Struct, frozen=True):
 
     batch: int
     tokens: list[list[int]]
-    """[rows, length]; rows of different lengths are filled up with zeros on the right."""
+    """[rows, length]; rows of different lengths are filled up with zeros on the right. In a plan they are all zeros:
+    the workers, who are given hidden states, go by the shape."""
     lengths: list[int]
     """The tokens that count in each row; empty if all do."""
     logits: Logits

@@ -70,11 +70,9 @@ class Relay:
             packed = None if mine is None else _packed(mine)
             received = self._collectives[way or self.way(words)].carry(words, packed, self._before)
             parcel = parcels[self._before]
-            if parcel is None:
-                return None
-            unpacked = _unpacked(received, parcel)
-            mx.eval(unpacked)
-            return unpacked
+            taken = None if parcel is None else _unpacked(received, parcel)
+            mx.eval(received if taken is None else taken)
+            return taken
 
     def _seconds(self, way: Way, words: list[int]) -> float:
         """What the exchange would take, by the times measured."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
@@ -47,31 +46,54 @@ Prefix = list[tuple[Segment, int]]
 """What a row begins with: segments, and how many tokens of each."""
 
 
+class SegmentKeeper(Protocol):
+    """Keeps segments longer than this process lives."""
+
+    def write(self, key: str, segment: Segment) -> None: ...
+
+    def remove(self, key: str) -> None: ...
+
+
 class Segments:
     """The segments of one rank by key."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, Segment] = {}
+        self._keeper: SegmentKeeper | None = None
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._by_key)
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Tokens of each."""
+        return {key: segment.tokens for key, segment in self._by_key.items()}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each."""
+        return {key: segment.nbytes for key, segment in self._by_key.items()}
 
     @property
     def nbytes(self) -> int:
         """Bytes that all of them hold."""
-        return sum(segment.nbytes for segment in self._by_key.values())
+        return sum(self.sizes.values())
+
+    def resume(self, kept: dict[str, Segment], keeper: SegmentKeeper) -> None:
+        """Begin with what `keeper` has from a former run, and let it keep what is stored from now on."""
+        self._by_key = dict(kept)
+        self._keeper = keeper
 
     def prefix(self, spans: list[Span]) -> Prefix:
         """What `spans` name."""
         return [(self._by_key[span.key], span.count) for span in spans]
 
     def store(self, key: str, segment: Segment) -> None:
-        """Keep `segment`; it is computed while others things are done."""
+        """Keep `segment`; it is computed while other things are done."""
         mx.async_eval(segment.arrays)  # type: ignore[no-untyped-call]
         self._by_key[key] = segment
+        if self._keeper:
+            self._keeper.write(key, segment)
 
     def split(self, key: str, at: int, head: str) -> None:
-        """The first `at` tokens of `key` become `head`, where nothing that cannot be cut can begin."""
+        """The first `at` tokens of `key` become `head`, with nothing of what cannot be cut."""
         whole = self._by_key[key]
         assert 0 < at < whole.tokens
         self.store(head, Segment(at, _copied(whole.cut(0, at)), []))
@@ -80,10 +102,8 @@ class Segments:
     def drop(self, key: str) -> None:
         """Forget it."""
         del self._by_key[key]
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._by_key.clear()
+        if self._keeper:
+            self._keeper.remove(key)
 
 
 def _copied(ranges: list[Range]) -> list[Range]:

@@ -72,13 +72,15 @@ class Stage:
             case Drop():
                 self.segments.drop(operation.key)
 
-    def forward(self, item: Item, incoming: mx.array | None) -> mx.array:
+    def forward(self, item: Item, incoming: mx.array | None, tokens: mx.array | None = None) -> mx.array:
         """Run this stage's layers on `item`: from its tokens, or from the `incoming` hidden state of the stage before.
+
+        `tokens` [rows, length], where given, stand for the item's; they may still be in the making.
 
         Returns the hidden state [rows, length, width] for the next stage, not yet evaluated.
         """
         self._walk.at_once = True
-        self._pass(mx.array(item.tokens), item, incoming)
+        self._pass(mx.array(item.tokens) if tokens is None else tokens, item, incoming)
         self._walk.at_once = False
         assert self._walk.outgoing is not None
         return self._walk.outgoing

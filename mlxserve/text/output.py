@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mlxserve.text.detokenizer import Detokenizer
 from mlxserve.text.format import OutputFormat, Tools
 from mlxserve.text.pieces import Content, Piece, Reasoning, TokenLogprob
 from mlxserve.text.stops import StopStrings
-from mlxserve.text.tokenizer import Detokenizer
 
 
 class OutputReader:

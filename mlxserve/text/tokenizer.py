@@ -7,9 +7,10 @@ import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from mlxserve.errors import UserError
+from mlxserve.text.detokenizer import Detokenizer
 from mlxserve.text.format import OutputFormat
 from mlxserve.text.infill import Infill
 from mlxserve.text.pieces import TokenLogprob, TokenText
@@ -18,19 +19,6 @@ from mlxserve.text.template import PLAIN_TEMPLATE, ChatTemplate
 from mlxserve.text.token_bytes import TokenBytes
 
 log = logging.getLogger(__name__)
-
-
-class Detokenizer(Protocol):
-    """mlx-lm's streaming detokenizer: never ends `last_segment` within a character."""
-
-    @property
-    def last_segment(self) -> str:
-        """The text that became certain since it was last asked for."""
-
-    def add_token(self, token: int) -> None: ...
-
-    def finalize(self) -> None:
-        """No more tokens: what is left of an incomplete character becomes U+FFFD."""
 
 
 class Tokenizer:
@@ -49,7 +37,7 @@ class Tokenizer:
 
     def detokenizer(self, continues: bool = False) -> Detokenizer:
         """A fresh one, for one answer, whose leading space it drops, unless the answer `continues` a text."""
-        detokenizer: Detokenizer = self._wrapper.detokenizer
+        detokenizer = Detokenizer(self._wrapper.detokenizer)
         if continues:
             for token in self._word:  # only text at the very beginning loses its space
                 detokenizer.add_token(token)

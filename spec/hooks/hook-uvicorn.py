@@ -1,11 +1,9 @@
-"""uvicorn imports these by name: its event loop, HTTP protocol and lifespan, as they come without extras."""
+"""uvicorn imports these by name: the lifespan that it is told to have, and those that it could be told to.
+
+Its event loop and its HTTP protocol are given to it (mlxserve/node.py, mlxserve/front.py).
+"""
 
 hiddenimports = [
     "uvicorn.lifespan.off",
     "uvicorn.lifespan.on",
-    "uvicorn.loops.asyncio",
-    "uvicorn.loops.auto",
-    "uvicorn.protocols.http.auto",
-    "uvicorn.protocols.http.h11_impl",
-    "uvicorn.protocols.websockets.auto",
 ]

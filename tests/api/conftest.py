@@ -19,6 +19,7 @@ import uvicorn
 
 from mlxserve.api.app import create_app
 from mlxserve.config import Place, Settings
+from mlxserve.protocol import BoundedHead
 
 from ..text.tokenizer_folder import write_tokenizer_folder
 from .scripted_engine import ScriptedEngine
@@ -46,8 +47,9 @@ class Server(uvicorn.Server):
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """The event loop that the node runs on."""
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +82,8 @@ def serve(engine: ScriptedEngine) -> Serve:
     @asynccontextmanager
     async def serving(settings: Settings, **options: Any) -> AsyncIterator[str]:
         app = create_app(engine.client, settings, **options)
-        server = Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
+        config = uvicorn.Config(app, port=0, http=BoundedHead, log_level="warning", timeout_graceful_shutdown=1)
+        server = Server(config)
         running = asyncio.create_task(server.serve())
         await server.up.wait()
         port = server.servers[0].sockets[0].getsockname()[1]

@@ -164,7 +164,7 @@ async def test_a_host_that_is_nonsense_does_no_harm_where_any_is_taken(http: htt
     [("/v1/chat/completions", "POST"), ("/v1/models", "GET, HEAD"), ("/v1/responses/x", "DELETE, GET, HEAD")],
 )
 async def test_options_and_wrong_methods_are_told_the_right_one(http: httpx.AsyncClient, path: str, allow: str) -> None:
-    for method in ("OPTIONS", "PATCH", "BREW"):
+    for method in ("OPTIONS", "PATCH", "PROPFIND"):
         answer = await http.request(method, path)
         assert answer.status_code == 405
         assert sorted(answer.headers["allow"].split(", ")) == allow.split(", ")

@@ -1,1 +1,1 @@
-"""`make bench`: mlxserve's speed beside that of `mlx_lm.server` and of a bare loop over the same model."""
+"""`make bench`: mlxserve's speed beside that of `mlx_lm.server` and of a bare loop, and what issue 5 asks of it."""

@@ -1,89 +1,90 @@
-"""`python -m tests.bench`: every subject in turn, round after round, and the table of medians."""
+"""`python -m tests.bench`: everything that the benchmark must show, part by part; writes BENCHMARKS.md."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
 
+from mlxserve.bench.flags import listed, one_of
 from mlxserve.flags import whole
 
-from .model import model_folder
+from .goals import Goal
+from .prompts import long_prompts, prefixes, turns
+from .report import summary, write
+from .running import front, many, speculation, stalls
 from .server import SubjectError
-from .subjects import Speeds, Work, subjects
-from .table import LABELS, Results, report
+from .setup import Setup, say
+from .speed import ONE_RANK, TWO_RANKS, SpeedPart
 
-Item = TypeVar("Item")
+SPEED = (
+    SpeedPart("random model", (*ONE_RANK, *TWO_RANKS), packaged=False),
+    SpeedPart("packaged model", ONE_RANK, packaged=True),
+)
+PARTS: dict[str, Callable[[Setup], list[Goal]]] = {
+    "speed": SPEED[0].run,
+    "speed-packaged": SPEED[1].run,
+    "long-prompt": long_prompts,
+    "prefix": prefixes,
+    "turns": turns,
+    "speculation": speculation,
+    "many": many,
+    "stalls": stalls,
+    "front": front,
+}
 
 
 def main() -> int:
+    """Run the parts that are wanted; 130 if interrupted, having written what there is."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the subject in progress is ended
     args = _flags().parse_args()
-    work = Work(model_folder(), args.streams, args.tokens, args.common_prefix)
+    os.environ["OPENBLAS_NUM_THREADS"] = str(args.threads)
+    setup = Setup(args.rounds, args.threads, args.tokens)
+    goals: list[Goal] = []
+    code = 0
     try:
-        results = _measure(work, args.subjects, args.rounds)
-    except SubjectError as error:
-        print(error, file=sys.stderr)
-        return 1
+        for name in args.only:
+            goals += _part(name, setup)
     except KeyboardInterrupt:
-        return 130
-    prompts = "one system prompt in common" if work.common_prefix else "no beginning in common"
-    print(f"Answers of {work.tokens} tokens, prompts with {prompts}.\n")
-    print(report(results, work.streams))
-    return 0
+        code = 130
+    write(args.output, goals, list(SPEED), setup, shlex.join(["python", "-m", "tests.bench", *sys.argv[1:]]))
+    print(summary(goals))
+    return code
 
 
-def _measure(work: Work, names: tuple[str, ...], rounds: int) -> Results:
-    measures = subjects()
-    results: Results = {name: [] for name in names}
-    for number in range(1, rounds + 1):
-        for name in names:
-            speeds = measures[name](work)
-            _say(f"round {number} of {rounds}: {LABELS[name]}: {_summary(speeds)}")
-            results[name].append(speeds)
-    return results
-
-
-def _summary(speeds: Speeds) -> str:
-    return " / ".join(f"{speed.tokens_per_second:.1f}" for speed in speeds.values()) + " tokens/s"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _part(name: str, setup: Setup) -> list[Goal]:
+    """The goals of one part; one that fails is told, and does not end the run."""
+    try:
+        return PARTS[name](setup)
+    except SubjectError as error:
+        say(f"{name} failed: {error}")
+        return [Goal(name, f"the part could not be measured: {str(error).splitlines()[0]}", "≥", 1.0, [])]
 
 
 def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    names = tuple(subjects())
-    parser.add_argument("--rounds", type=whole(1), default=3, metavar="N", help="measurements of each (default: 3)")
+    parser.add_argument("--rounds", type=whole(1), default=5, metavar="N", help="measurements of each (default: 5)")
     parser.add_argument(
-        "--subjects", type=_listed(_one_of(names)), default=names, metavar="NAME,NAME",
-        help=f"which are measured (default: all: {', '.join(names)})",
+        "--only", type=listed(one_of(tuple(PARTS))), default=tuple(PARTS), metavar="NAME,NAME",
+        help=f"which parts are run (default: all: {', '.join(PARTS)})",
     )  # fmt: skip
-    parser.add_argument(
-        "--streams", type=_listed(whole(1)), default=(1, 4, 8), metavar="N,N", help="chats at a time (default: 1,4,8)"
-    )
     parser.add_argument("--tokens", type=whole(1), default=32, metavar="N", help="tokens of a chat (default: 32)")
     parser.add_argument(
-        "--common-prefix", action="store_true",
-        help="begin all prompts with the same system prompt, which a server may reuse; by default they differ at once",
+        "--threads",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="OpenBLAS's threads a rank, of all subjects (default: 1)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("BENCHMARKS.md"), metavar="FILE",
+        help="where to write the page; its figures go beside it as JSON (default: BENCHMARKS.md)",
     )  # fmt: skip
     return parser
-
-
-def _listed(read: Callable[[str], Item]) -> Callable[[str], tuple[Item, ...]]:
-    return lambda text: tuple(read(part.strip()) for part in text.split(","))
-
-
-def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in names:
-            raise argparse.ArgumentTypeError(f"must be among {', '.join(names)}, not {text!r}")
-        return text
-
-    return read
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""The model that is measured: random weights, since speed does not depend on what a model has learnt."""
+"""The models that are measured, as MLX folders in float32, written once into the cache.
+
+One has random weights, since speed does not depend on what a model has learnt. The other is the packaged one, for what
+does depend on it: text that repeats itself, or does not.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ import shutil
 from pathlib import Path
 
 import mlx.core as mx
+from mlx.utils import tree_map
 from mlx_lm.models.qwen2 import Model, ModelArgs
-from mlx_lm.utils import save_model
+from mlx_lm.utils import dequantize_model, load_model, save_model
 
 from mlxserve.models.cache import cache_folder, publish
 from mlxserve.models.source import find_model
@@ -30,20 +35,41 @@ CONFIG = {
 }
 
 
-def model_folder() -> Path:
-    """An MLX folder of a float32 qwen2 of 100M parameters with the demo model's tokenizer, written once."""
-    return publish(cache_folder() / "bench" / "qwen2-100m", _write)
+def random_folder() -> Path:
+    """A qwen2 of 100M parameters with the packaged model's tokenizer."""
+    return publish(cache_folder() / "bench" / "qwen2-100m", _write_random)
 
 
-def _write(folder: Path) -> None:
-    demo = find_model("demo", print).folder
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(demo / name, folder)
+def packaged_folder() -> Path:
+    """The packaged SmolLM2 of 135M parameters, its weights as they are but stored in float32."""
+    return publish(cache_folder() / "bench" / "smollm2-float32", _write_packaged)
+
+
+def _write_random(folder: Path) -> None:
+    _copy_tokenizer(folder)
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2))
-    save_model(folder, _model())
+    save_model(folder, _random_model())
 
 
-def _model() -> Model:
+def _write_packaged(folder: Path) -> None:
+    source = find_model("demo", print).folder
+    _copy_tokenizer(folder)
+    config = json.loads((source / "config.json").read_text())
+    model = dequantize_model(load_model(source)[0])
+    model.update(tree_map(lambda weights: weights.astype(mx.float32), model.parameters()))
+    for name in ("quantization", "quantization_config"):
+        config.pop(name, None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    save_model(folder, model)
+
+
+def _copy_tokenizer(folder: Path) -> None:
+    source = find_model("demo", print).folder
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(source / name, folder)
+
+
+def _random_model() -> Model:
     """As mlx-lm initializes it, but special tokens embed as zeros.
 
     The head is tied, so their logits are 0 and never the largest: no answer ends before its last token.

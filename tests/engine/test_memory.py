@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from mlxserve.config import Settings
-from mlxserve.engine.memory import CAPACITY_STEP, KV_SHARE, PREFIX_SHARE, Bound, Ledger, bounds
+from mlxserve.engine.memory import KV_SHARE, PREFIX_SHARE, Bound, Ledger, bounds
 from mlxserve.pipeline.footprint import Footprint
+from mlxserve.pipeline.row_cache import STEP
 
 PLAIN = Footprint(token_bytes=100)
 ROOMY = 1_000_000_000
@@ -10,60 +11,44 @@ ROOMY = 1_000_000_000
 
 def test_a_batch_is_counted_as_wide_as_its_longest_row_has_become() -> None:
     ledger = Ledger([Bound(PLAIN, ROOMY)])
-    assert ledger.bytes_of([1, 300]) == ledger.bytes_of([2 * CAPACITY_STEP] * 2)
-    assert ledger.bytes_of([1, 300])[0] >= 2 * 2 * CAPACITY_STEP * 100
+    assert ledger.bytes_of([1, 300]) == ledger.bytes_of([2 * STEP - 1] * 2)
+    assert ledger.bytes_of([1, 300])[0] >= 2 * 2 * STEP * 100
 
 
 def test_every_rank_must_have_room() -> None:
-    small = Bound(PLAIN, 3 * CAPACITY_STEP * 100)
+    small = Bound(PLAIN, 3 * STEP * 100)
     assert Ledger([Bound(PLAIN, ROOMY), small]).fits([200, 200])
     assert not Ledger([Bound(PLAIN, ROOMY), small]).fits([200, 200, 200])
 
 
 def test_batches_count_together() -> None:
-    ledger = Ledger([Bound(PLAIN, 3 * CAPACITY_STEP * 100)])
+    ledger = Ledger([Bound(PLAIN, 3 * STEP * 100)])
     assert ledger.fits([200], [200])
     assert not ledger.fits([200], [200, 200])
 
 
 def test_a_window_takes_no_more_than_its_length() -> None:
     window = Ledger([Bound(Footprint(windows=[(100, 512)]), ROOMY)])
-    assert window.bytes_of([512]) == window.bytes_of([100_000])
+    assert window.bytes_of([511]) == window.bytes_of([100_000])
 
 
 def test_a_sequence_is_let_in_with_a_share_of_its_answer() -> None:
-    ledger = Ledger([Bound(PLAIN, 2 * 4 * CAPACITY_STEP * 110)])
+    ledger = Ledger([Bound(PLAIN, 2 * 4 * STEP * 110)])
     assert ledger.admits([200], prompt_length=900, max_tokens=100)
     assert not ledger.admits([200], prompt_length=900, max_tokens=1000)
     assert not ledger.admits([200, 200], prompt_length=900, max_tokens=100)
 
 
 def test_a_bound_on_the_answer_that_nobody_uses_up_does_not_keep_others_out() -> None:
-    ledger = Ledger([Bound(PLAIN, 2 * 8 * CAPACITY_STEP * 110)])
+    ledger = Ledger([Bound(PLAIN, 2 * 8 * STEP * 110)])
     assert ledger.admits([200], prompt_length=100, max_tokens=100_000)
 
 
 def test_alone_whatever_fits_is_let_in() -> None:
-    ledger = Ledger([Bound(PLAIN, 4 * CAPACITY_STEP * 110)])
-    assert ledger.longest == 4 * CAPACITY_STEP
-    assert ledger.admits([], prompt_length=ledger.longest - 1, max_tokens=5000)
-    assert not ledger.admits([], prompt_length=ledger.longest, max_tokens=1)
-
-
-def test_the_youngest_are_put_back_until_the_next_token_fits_and_the_oldest_stays() -> None:
-    ledger = Ledger([Bound(PLAIN, 4 * CAPACITY_STEP * 110)])
-    assert ledger.surplus([255, 100, 100, 100]) == 0
-    assert ledger.surplus([256, 100, 100, 100]) == 2
-    assert ledger.surplus([100, 100, 100, 256]) == 1
-    assert ledger.surplus([2000]) == 0
-
-
-def test_what_can_never_fit_is_refused_with_what_can_be_done() -> None:
-    ledger = Ledger([Bound(PLAIN, 4 * CAPACITY_STEP * 110)])
-    assert ledger.refusal(1024) == ""
-    assert "1025 tokens" in ledger.refusal(1025)
-    assert "holds 1024" in ledger.refusal(1025)
-    assert "--kv-cache-bytes" in ledger.refusal(1025)
+    ledger = Ledger([Bound(PLAIN, 4 * STEP * 110)])
+    assert ledger.longest == 4 * STEP - 1
+    assert ledger.admits([], prompt_length=ledger.longest, max_tokens=5000)
+    assert not ledger.admits([], prompt_length=ledger.longest + 1, max_tokens=1)
 
 
 def test_sequences_that_take_no_more_when_they_grow_are_as_long_as_they_like() -> None:

@@ -211,6 +211,26 @@ def test_a_growing_conversation_gives_up_its_older_snapshots_for_newer_ones() ->
         conversation = [*conversation, *words(turn, 20)]
 
 
+def test_a_snapshot_that_is_pinned_is_not_given_up() -> None:
+    stored = Ranks(Bound(Footprint(token_bytes=1, sequence_bytes=1000), 1100), cuttable=False)
+    stored.insert(words(1, 20))
+    match = stored.index.match([*words(1, 20), 7])
+    stored.index.pin(match)
+    assert stored.insert([*words(1, 20), *words(2, 20)]) == []
+    stored.index.unpin(match)
+    assert stored.insert([*words(1, 20), *words(2, 20)]) == [Drop, Store]
+
+
+def test_a_snapshot_that_others_go_on_from_is_not_given_up() -> None:
+    stored = Ranks(Bound(Footprint(token_bytes=1, sequence_bytes=1000), 2100), cuttable=False)
+    other = [*words(1, 20), *words(2, 20)]
+    stored.insert(words(1, 20))
+    stored.insert(other)
+    stored.index.pin(stored.index.match([*other, 7]))
+    assert stored.insert([*words(1, 20), *words(3, 20)]) == []
+    assert stored.find([*other, 7]) == 40
+
+
 @pytest.mark.parametrize(("cuttable", "takes_one_out"), [(True, 300), (False, 150)])
 def test_after_a_restart_the_same_is_found_and_goes_in_the_same_order(cuttable: bool, takes_one_out: int) -> None:
     before = ranks(tokens=400, cuttable=cuttable)
@@ -241,6 +261,16 @@ def test_after_a_restart_what_a_rank_has_lost_is_dropped_with_what_follows_it() 
     assert after.match(words(3, 50)).length == 49
 
 
+def test_after_a_restart_a_passage_to_what_a_rank_has_lost_is_dropped() -> None:
+    before = ranks(cuttable=False)
+    before.insert([*words(1, 50), *words(2, 30)])
+    before.insert([*words(1, 50), *words(3, 30)])
+    passage = before.index.match([*words(1, 50), *words(2, 30), 7]).spans[0].key
+    after = PrefixIndex([Bound(MIXED, 10_000)], cuttable=False)
+    assert after.restore(before.index.state(), [{passage: 50}]) == [Drop(passage)]
+    assert len(after) == 0
+
+
 def test_after_a_restart_a_segment_that_a_split_has_shortened_meanwhile_is_dropped() -> None:
     before = ranks()
     before.insert(words(1, 50))
@@ -258,13 +288,15 @@ def test_a_damaged_index_is_an_empty_one(damage: bytes) -> None:
     assert after.match(words(1, 50)).spans == list[Span]()
 
 
-def test_a_bit_that_fell_over_is_noticed() -> None:
+def test_a_bit_that_fell_over_and_half_a_state_are_noticed() -> None:
     before = ranks()
     before.insert(words(1, 50))
-    state = bytearray(before.index.state())
-    state[-3] ^= 1
-    after = PrefixIndex([Bound(PLAIN, 10_000)], cuttable=True)
-    assert len(after.restore(bytes(state), [counts(before.stores[0])])) == 1
+    state = before.index.state()
+    fallen = bytes([*state[:-3], state[-3] ^ 1, *state[-2:]])
+    for damaged in (fallen, *(state[:length] for length in (1, 15, 16, 17, len(state) // 2, len(state) - 1))):
+        after = PrefixIndex([Bound(PLAIN, 10_000)], cuttable=True)
+        assert len(after.restore(damaged, [counts(before.stores[0])])) == 1
+        assert len(after) == 0
 
 
 def test_after_a_restart_with_a_smaller_bound_the_least_recently_used_are_dropped() -> None:

@@ -1,0 +1,46 @@
+"""How the parts are run."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+import msgspec
+
+from .model import packaged_folder, random_folder
+from .subjects import Start
+
+NO_GUESSES = ("--speculation", "off")
+"""For what compares decoding: the random model repeats itself, so guesses would always be right, and prove nothing."""
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """Rounds, and BLAS threads a rank."""
+
+    rounds: int
+    threads: int
+    tokens: int
+
+    def random(self, *flags: str) -> Start:
+        """The random model."""
+        return Start(_random(), self.threads, flags)
+
+    def packaged(self, *flags: str) -> Start:
+        """The packaged model."""
+        return Start(_packaged(), self.threads, flags)
+
+
+def say(line: str) -> None:
+    """Show progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@functools.cache
+def _random() -> Path:
+    return random_folder()
+
+
+@functools.cache
+def _packaged() -> Path:
+    return packaged_folder()

@@ -1,0 +1,142 @@
+"""How fast answers come: mlxserve, its peer and the bare loop, with the same requests at a time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from statistics import median
+
+import msgspec
+
+from mlxserve.bench.figures import rates
+
+from .asking import asked, median_first
+from .goals import Goal, paired
+from .server import SubjectError
+from .setup import NO_GUESSES, Setup, say
+from .subjects import LABELS, Start, bare_speeds, serving
+
+STREAMS = (1, 4, 8, 16)
+DECODE_TOKENS = 64
+ONE_RANK = ("mlxserve", "peer", "bare")
+TWO_RANKS = ("mlxserve-2", "peer-2-bare", "peer-2-launch")
+OURS = ("mlxserve", "mlxserve-2")
+
+
+class Speed(msgspec.Struct, frozen=True):
+    """Of one subject in one round: tokens per second with prompts counted; decoding alone; seconds to first text."""
+
+    tokens: float = 0.0
+    decode: float = 0.0
+    together: float = 0.0
+    first: float = 0.0
+
+
+Speeds = dict[str, dict[int, list[Speed]]]
+"""By subject, by streams, one a round."""
+
+
+class SpeedPart:
+    """One model, measured by `subjects` in turn."""
+
+    def __init__(self, name: str, subjects: tuple[str, ...], packaged: bool) -> None:
+        self.name = name
+        self._subjects = subjects
+        self._packaged = packaged
+        self.speeds: Speeds = {subject: defaultdict(list) for subject in subjects}
+
+    def run(self, setup: Setup) -> list[Goal]:
+        """Measure all rounds; what a subject fails at is told and left out."""
+        start = setup.packaged(*NO_GUESSES) if self._packaged else setup.random(*NO_GUESSES)
+        for number in range(1, setup.rounds + 1):
+            for subject in self._subjects:
+                try:
+                    found = _measure(subject, start, setup.tokens)
+                except SubjectError as error:
+                    say(f"{self.name}, round {number}: {LABELS[subject]} failed: {error}")
+                    continue
+                told = " / ".join(f"{one.tokens or one.decode:.1f}" for one in found.values())
+                say(f"{self.name}, round {number} of {setup.rounds}: {LABELS[subject]}: {told} tokens/s")
+                for streams, speed in found.items():
+                    self.speeds[subject][streams].append(speed)
+        return self._goals()
+
+    def tables(self) -> list[list[str]]:
+        """Rows of a table: subject, figure, then medians by streams."""
+        rows = []
+        for subject in self._subjects:
+            for field, label in (("tokens", "tokens/s"), ("decode", "decode/s"), ("together", "all running/s")):
+                cells = [_told([getattr(one, field) for one in self.speeds[subject][n]]) for n in STREAMS]
+                rows += [[LABELS[subject], label, *cells]] if any(cell != "-" for cell in cells) else []
+            firsts = [_told([1000 * one.first for one in self.speeds[subject][n]], "{:.0f}") for n in STREAMS]
+            rows += [[LABELS[subject], "first token, ms", *firsts]] if any(cell != "-" for cell in firsts) else []
+        return rows
+
+    def _goals(self) -> list[Goal]:
+        goals = []
+        if "mlxserve" in self._subjects:
+            goals += self._decode("mlxserve", (1, 4, 8, 16), 0.95)
+            goals += self._tokens("mlxserve", "peer", {1: 1.03, 4: 1.25, 8: 1.3, 16: 1.3})
+        if "mlxserve-2" in self._subjects:
+            goals += self._decode("mlxserve-2", (1, 4, 8), 0.90)
+            goals += self._tokens("mlxserve-2", "peer-2-bare", {1: 1.0, 4: 1.1, 8: 1.3})
+            goals += self._tokens("mlxserve-2", "peer-2-launch", {1: 2.0, 4: 2.0, 8: 2.0})
+        return goals
+
+    def _decode(self, subject: str, streams: tuple[int, ...], bound: float) -> list[Goal]:
+        goals = []
+        for number in streams:
+            ours, bare = self.speeds[subject][number], self.speeds["bare"][number]
+            ratios = paired([one.decode for one in ours], [one.decode for one in bare])
+            together = paired([one.together for one in ours], [one.decode for one in bare])
+            note = f"while all run: {median(together):.2f}" if together else ""
+            what = f"{LABELS[subject]}: decode rate / bare loop's, {_streams(number)}"
+            goals.append(Goal(self.name, what, "≥", bound, ratios, note))
+        return goals
+
+    def _tokens(self, subject: str, peer: str, bounds: dict[int, float]) -> list[Goal]:
+        goals = []
+        for number, bound in bounds.items():
+            ours, theirs = self.speeds[subject][number], self.speeds[peer][number]
+            ratios = paired([one.tokens for one in ours], [one.tokens for one in theirs])
+            what = f"{LABELS[subject]}: tokens/s / {LABELS[peer]}'s, {_streams(number)}"
+            goals.append(Goal(self.name, what, "≥", bound, ratios))
+        return goals
+
+
+def _measure(subject: str, start: Start, tokens: int) -> dict[int, Speed]:
+    if subject == "bare":
+        speeds = bare_speeds(start, STREAMS, DECODE_TOKENS)
+        return {number: Speed(decode=speed) for number, speed in zip(STREAMS, speeds, strict=True)}
+    found = {}
+    wanted = STREAMS[:3] if subject in TWO_RANKS else STREAMS
+    with serving(subject, start) as (url, server):
+        for number in wanted:
+            try:
+                found[number] = _speed(url, subject in OURS, number, tokens)
+            except SubjectError as error:
+                raise server.failure(str(error)) from error
+    return found
+
+
+def _speed(url: str, ours: bool, streams: int, tokens: int) -> Speed:
+    chats = asked(url, "chat", streams, 2 * streams, tokens)
+    of_chats = rates(chats)
+    assert of_chats is not None
+    of_burst = rates(asked(url, "burst", streams, streams, DECODE_TOKENS)) if ours else None
+    return Speed(
+        of_chats.tokens_per_second,
+        of_burst.decode_per_second if of_burst else 0.0,
+        of_burst.together_per_second if of_burst else 0.0,
+        median_first(chats.answers),
+    )
+
+
+def _told(values: list[float], shown: str = "{:.1f}") -> str:
+    if not any(values):
+        return "-"
+    low, high = shown.format(min(values)), shown.format(max(values))
+    return f"{shown.format(median(values))} ({low}-{high})"
+
+
+def _streams(number: int) -> str:
+    return f"{number} stream" + "s" * (number > 1)
