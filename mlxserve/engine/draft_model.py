@@ -49,6 +49,9 @@ class _Row:
         wrong = len(self.guessed) - right
         self.read += right
         self.guessed = []
+        if self.read == len(self.sequence.tokens):  # nothing has come since: the last token is to be read again
+            self.read -= 1
+            wrong += 1
         return wrong
 
 

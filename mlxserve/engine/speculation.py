@@ -217,9 +217,9 @@ class Speculation:
         """
         rows = len(chances)
         guessing = [row for row in chances if row]
-        if not guessing:
-            return 0.0, 0
         plain = self.seconds(rows)
+        if not guessing or not plain:
+            return 0.0, 0
         best, count = rows * math.log(_MARGIN), 0
         for guessed in range(1, max(map(len, guessing)) + 1):
             expected = [sum(row[:guessed], 1.0) for row in guessing]

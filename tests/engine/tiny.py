@@ -17,7 +17,7 @@ from mlxserve.engine.pace import Pace
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.scheduler import Limits, Scheduler
 from mlxserve.engine.sequence import Sequence
-from mlxserve.engine.speculation import Speculation
+from mlxserve.engine.speculation import DraftingModel, Speculation
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.loading import load_model
 from mlxserve.pipeline.pipeline import OneRank, Pipeline, Work, token_rows
@@ -113,6 +113,7 @@ def scheduler(
     kv_bytes: int = sys.maxsize,
     prefix_bytes: int = 0,
     speculates: bool = False,
+    draft_model: DraftingModel | None = None,
 ) -> Scheduler:
     """A scheduler with nothing to do, over as many ranks as its pace is of."""
     pace = pace or Pace(1)
@@ -126,7 +127,7 @@ def scheduler(
         pipeline = Staged(pace.ranks, batchable)
     bounds = [Bound(FOOTPRINT, kv_bytes)] * pace.ranks
     prefixes = PrefixIndex([Bound(FOOTPRINT, prefix_bytes)] * pace.ranks, cuttable=True) if prefix_bytes else None
-    speculation = Speculation(pace.seconds) if speculates else None
+    speculation = Speculation(pace.seconds, draft_model=draft_model) if speculates or draft_model else None
     return Scheduler(Recorded(pipeline), Limits(rows, 8, chunk), pace, Ledger(bounds), prefixes, speculation)
 
 
