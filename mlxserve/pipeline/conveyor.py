@@ -43,7 +43,7 @@ class Conveyor:
     def advance(self, plan: Plan, tokens: mx.array | None = None) -> tuple[Item, mx.array] | None:
         """Carry out `plan`'s tick and the empty ones after it.
 
-        On rank 0 `tokens` [rows, length] are those of the plan's item, perhaps still to be computed.
+        On rank 0 `tokens` [rows, length] are those of the plan's item.
 
         On rank 0, returns the item that left the last rank and its hidden state, if one did; in ticks that a plan
         takes together at most one can.

@@ -26,7 +26,7 @@ class Work:
     logits: Logits
 
     def item(self) -> Item:
-        """What the plan says of it: not the tokens themselves, which only rank 0 needs and may not know yet."""
+        """What the plan says of it: not the tokens themselves, which only rank 0 needs."""
         rows, length = self.tokens.shape
         return Item(self.batch, [[0] * length] * rows, self.lengths, self.logits)
 
@@ -138,7 +138,10 @@ class ManyRanks:
     ) -> mx.array | None:
         """See Pipeline."""
         alone = nothing_follows and not self._conveyor.in_flight
-        item = work.item() if work else None
+        item = None
+        if work:
+            mx.eval(work.tokens)  # a stage entered while they were still in the making was seen to end the process
+            item = work.item()
         plan = Plan(self._tick + 1, operations, item, self.depth - 1 if alone else 0)
         self._tick = plan.tick + plan.empty_ticks
         for link in self._links:

@@ -75,7 +75,7 @@ class Stage:
     def forward(self, item: Item, incoming: mx.array | None, tokens: mx.array | None = None) -> mx.array:
         """Run this stage's layers on `item`: from its tokens, or from the `incoming` hidden state of the stage before.
 
-        `tokens` [rows, length], where given, stand for the item's; they may still be in the making.
+        `tokens` [rows, length], where given, stand for the item's.
 
         Returns the hidden state [rows, length, width] for the next stage, not yet evaluated.
         """
