@@ -19,9 +19,9 @@ from .speed import STREAMS, SpeedPart
 INTRODUCTION = """\
 # Benchmarks
 
-Made by `make bench` (`python -m tests.bench`). Ratios count, not absolute times: subjects were measured in turn, round by
-round, on a machine that may have had other work. Every rank stands for a machine of its own, so all have the same number of BLAS
-threads. What each figure means is told by `mlxserve bench --help`.
+Made by `make bench` (`python -m tests.bench`). Ratios count, not absolute times: subjects were measured in turn, round
+by round, on a machine that may have had other work. Every rank stands for a machine of its own, so all have the same
+number of BLAS threads. What each figure means is told by `mlxserve bench --help`.
 """
 
 
