@@ -104,4 +104,4 @@ def _told(error: Exception) -> str:
         return "timed out"
     if isinstance(error, OSError):
         return f"connection lost: {error.strerror or error}"
-    return f"broken HTTP: {type(error).__name__}: {error}".rstrip(": ")
+    return " ".join(f"broken HTTP: {type(error).__name__} {error}".split())

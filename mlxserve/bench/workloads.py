@@ -12,9 +12,9 @@ Messages = list[dict[str, Any]]
 Turns = list[Messages]
 """The messages of each request of one conversation."""
 
-LONG_PROMPT_WORDS = 460
+LONG_PROMPT_WORDS = 535
 """About 600 tokens."""
-SHARED_WORDS = 770
+SHARED_WORDS = 940
 """About 1,000 tokens."""
 AGENT_TURNS = 8
 WORDS = (

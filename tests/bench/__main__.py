@@ -74,12 +74,9 @@ def _flags() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--tokens", type=whole(1), default=32, metavar="N", help="tokens of a chat (default: 32)")
     parser.add_argument(
-        "--threads",
-        type=whole(1),
-        default=1,
-        metavar="N",
+        "--threads", type=whole(1), default=1, metavar="N",
         help="OpenBLAS's threads a rank, of all subjects (default: 1)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, default=Path("BENCHMARKS.md"), metavar="FILE",
         help="where to write the page; its figures go beside it as JSON (default: BENCHMARKS.md)",

@@ -22,11 +22,15 @@ def numbers(many: int) -> list[int]:
     return list(islice(_numbers, many))
 
 
-def asked(url: str, workload: str | Workload, streams: int, requests: int, tokens: int) -> Run:
-    """Hold `requests` conversations, `streams` at a time, after as many short ones. Raises SubjectError on failures."""
+def asked(url: str, workload: str | Workload, streams: int, requests: int, tokens: int, warm: bool = False) -> Run:
+    """Hold `requests` conversations, `streams` at a time; unless it is `warm`, after short ones that are not measured.
+
+    Raises SubjectError on failures.
+    """
     kind = WORKLOADS[workload] if isinstance(workload, str) else workload
     address = Address(url)
-    _complete(run(address, _bodies(kind, min(streams, requests), WARM_UP_TOKENS), streams))
+    if not warm:
+        _complete(run(address, _bodies(kind, min(streams, requests), WARM_UP_TOKENS), streams))
     return _complete(run(address, _bodies(kind, requests, tokens), streams))
 
 

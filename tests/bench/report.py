@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from mlxserve.bench.table import aligned
 from mlxserve.versions import lines
 
 from .goals import Goal
@@ -19,9 +18,9 @@ from .speed import STREAMS, SpeedPart
 INTRODUCTION = """\
 # Benchmarks
 
-Made by `make bench` (`python -m tests.bench`). Ratios count, not absolute times: subjects were measured in turn, round by
-round, on a machine that may have had other work. Every rank stands for a machine of its own, so all have the same number of BLAS
-threads. What each figure means is told by `mlxserve bench --help`.
+Made by `make bench` (`python -m tests.bench`). Ratios count, not absolute times: subjects were measured in turn, round
+by round, on a machine that may have had other work. Every rank stands for a machine of its own, so all have the same
+number of BLAS threads. What each figure means is told by `mlxserve bench --help`.
 """
 
 
@@ -66,7 +65,9 @@ def markdown(goals: list[Goal], parts: list[SpeedPart], machine: dict[str, Any])
 
 def summary(goals: list[Goal]) -> str:
     """The goals for a terminal."""
-    return "\n".join(aligned([_row(goal) for goal in goals])) if goals else ""
+    return "\n".join(
+        f"{met:6}  {part}: {what}: {measured}, must be {bound}" for part, what, bound, measured, met in map(_row, goals)
+    )
 
 
 def _goals(goals: list[Goal]) -> str:

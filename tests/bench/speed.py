@@ -122,7 +122,7 @@ def _speed(url: str, ours: bool, streams: int, tokens: int) -> Speed:
     chats = asked(url, "chat", streams, 2 * streams, tokens)
     of_chats = rates(chats)
     assert of_chats is not None
-    of_burst = rates(asked(url, "burst", streams, streams, DECODE_TOKENS)) if ours else None
+    of_burst = rates(asked(url, "burst", streams, streams, DECODE_TOKENS, warm=True)) if ours else None
     return Speed(
         of_chats.tokens_per_second,
         of_burst.decode_per_second if of_burst else 0.0,
