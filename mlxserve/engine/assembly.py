@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlxserve.config import Settings
+from mlxserve.engine.draft_model import DraftModel
 from mlxserve.engine.memory import Bound, Ledger, bounds
 from mlxserve.engine.pace import Pace
 from mlxserve.engine.prefix import PrefixIndex
+from mlxserve.engine.prefix_record import PrefixRecord
 from mlxserve.engine.scheduler import Limits, Scheduler
 from mlxserve.engine.speculation import MOST_GUESSES, Speculation
 from mlxserve.errors import UserError
 from mlxserve.pipeline.link import Loaded
 from mlxserve.pipeline.pipeline import Pipeline
+from mlxserve.pipeline.segment_files import SegmentFiles
 
 
 @dataclass(frozen=True)
@@ -43,22 +46,39 @@ class Assembly:
         return ledger
 
     def prefixes(self) -> PrefixIndex | None:
-        """An index for stored prefixes, where there is room for any."""
+        """An empty index for stored prefixes, where there is room for any."""
         stored = [stored for _, stored in self._bounds()]
         return PrefixIndex(stored, self.cuttable) if all(bound.bytes for bound in stored) else None
 
-    def scheduler(self, pipeline: Pipeline, pace: Pace, ledger: Ledger) -> Scheduler:
+    def resume(self, prefixes: PrefixIndex, files: SegmentFiles, pipeline: Pipeline) -> PrefixRecord:
+        """Take over what every rank still has of a former run, and keep a record of it from now on."""
+        record = PrefixRecord(prefixes, files.write_index)
+        operations = prefixes.restore(files.read_index(), [rank.stored_lengths for rank in self.ranks])
+        pipeline.tick(operations, None)
+        while pipeline.in_flight:
+            pipeline.tick([], None)
+        return record
+
+    def scheduler(
+        self,
+        pipeline: Pipeline,
+        pace: Pace,
+        ledger: Ledger,
+        prefixes: PrefixIndex | None,
+        draft_model: DraftModel | None,
+    ) -> Scheduler:
         """One with nothing to do."""
         settings = self.settings
         limits = Limits(
             settings.decode_concurrency, settings.prompt_concurrency, settings.prefill_step_size, settings.prefill_share
         )
-        return Scheduler(pipeline, limits, pace, ledger, self.prefixes(), self._speculation(pace))
+        return Scheduler(pipeline, limits, pace, ledger, prefixes, self._speculation(pace, draft_model))
 
-    def _speculation(self, pace: Pace) -> Speculation | None:
+    def _speculation(self, pace: Pace, draft_model: DraftModel | None) -> Speculation | None:
         if self.settings.speculation == "off" or not self.cuttable:
             return None
-        return Speculation(pace.seconds, self.settings.num_draft_tokens or MOST_GUESSES)
+        most = self.settings.num_draft_tokens or MOST_GUESSES
+        return Speculation(pace.seconds, most, draft_model=draft_model)
 
     def _bounds(self) -> list[tuple[Bound, Bound]]:
         return [bounds(self.settings, rank.footprint, rank.free_bytes) for rank in self.ranks]

@@ -36,6 +36,8 @@ class EngineChannel:
         """What the node commands; the engine's own threads may add to it."""
         self.on_shutdown: Callable[[], None] = lambda: None
         """Called in the reader thread when the node wants the engine to end, before the process does."""
+        self.at_end: Callable[[], None] = lambda: None
+        """Called by whichever thread ends the process, just before that."""
 
     def receive_settings(self) -> Settings:
         """The first message. Raises EOFError when the node is gone."""
@@ -61,6 +63,7 @@ class EngineChannel:
         """Say the last word and end the process at once, whatever its other threads do."""
         if self._verdict and self._judge != threading.get_ident():
             threading.Event().wait()  # until the thread that has decided ends the process
+        self.at_end()
         self.send(self._verdict or Ended(exit_code, message))
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()

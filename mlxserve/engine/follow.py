@@ -36,6 +36,8 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     part = _load(settings, link)
     meter.refresh(0, 0)
     link.send(meter.figures)
+    if part.files:
+        channel.at_end = part.files.close
     link.send(part.said)
     relay = Relay(group, waits_asleep(place))
     loop = RelayLoop(part.loaded.stage, relay, place.rank, part.loaded.split, link)

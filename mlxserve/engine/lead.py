@@ -16,10 +16,13 @@ from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.check import report, time_passes
 from mlxserve.engine.context import context_length
 from mlxserve.engine.desk import Desk, Order
+from mlxserve.engine.draft_model import DraftModel
+from mlxserve.engine.drafting import load_draft_model
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import ModelFound, Progress, Ready, Step
 from mlxserve.engine.pace import Pace
 from mlxserve.engine.part import Part, load_part
+from mlxserve.engine.prefix_record import PrefixRecord
 from mlxserve.engine.scheduler import Scheduler
 from mlxserve.engine.team import Team
 from mlxserve.engine.warmup import measure, warm_up
@@ -42,6 +45,8 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
         if group is not None:
             team.assemble(group)
         part = _load(settings, channel, team)
+        if part.files:
+            channel.at_end = part.files.close
         assembly = Assembly(settings, team.await_loaded(part.said))
         ledger = assembly.ledger()
     except UserError as error:
@@ -72,12 +77,15 @@ def _begin(
         _check(channel, team, pipeline, ready, findings)
     pace = Pace(pipeline.depth)
     measure(pipeline, pace)
-    scheduler = assembly.scheduler(pipeline, pace, ledger)
+    prefixes = assembly.prefixes()
+    record = assembly.resume(prefixes, part.files, pipeline) if prefixes and part.files else None
+    draft_model = _draft_model(assembly, part, ready, channel)
+    scheduler = assembly.scheduler(pipeline, pace, ledger, prefixes, draft_model)
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     team.show(ready.ranks)
     channel.send(ready)
-    _serve(Desk(scheduler, channel, ready, part.folder), scheduler, pipeline, channel, team)
+    _serve(Desk(scheduler, channel, ready, part.folder), scheduler, pipeline, channel, team, record)
 
 
 def _check(
@@ -122,7 +130,30 @@ def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, t
     )
 
 
-def _serve(desk: Desk, scheduler: Scheduler, pipeline: Pipeline, channel: EngineChannel, team: Team) -> NoReturn:
+def _draft_model(assembly: Assembly, part: Part, ready: Ready, channel: EngineChannel) -> DraftModel | None:
+    """The second model that was asked for. Raises UserError where it does not fit the first."""
+    if not assembly.settings.draft_model:
+        return None
+    if not assembly.cuttable:
+        raise UserError(
+            f"--draft-model cannot be used with model type {ready.model_type!r}: guesses that turn out wrong cannot be "
+            "taken out of its caches. Leave it out."
+        )
+
+    def report(text: str) -> None:
+        channel.send(Progress("loading", f"draft model: {text}"))
+
+    return load_draft_model(assembly.settings, part.folder, ready.vocab_size, report)
+
+
+def _serve(
+    desk: Desk,
+    scheduler: Scheduler,
+    pipeline: Pipeline,
+    channel: EngineChannel,
+    team: Team,
+    record: PrefixRecord | None,
+) -> NoReturn:
     """Step while there is something to do, sleep on the pipe while there is not."""
     nothing = Step([], [])
     while True:
@@ -137,6 +168,8 @@ def _serve(desk: Desk, scheduler: Scheduler, pipeline: Pipeline, channel: Engine
         team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
         if step != nothing:
             channel.send(step)
+        if record:
+            record.keep(idle=not scheduler.busy)
 
 
 def _coming_together(channel: EngineChannel) -> Iterator[Order]:

@@ -14,7 +14,7 @@ from mlxserve.pipeline.plan import Span
 
 WORTH_WAITING = 48
 """Tokens in common with a prompt that is being read, from which on another waits for them instead of reading them."""
-BORDER_STEP = 256
+BORDER_STEP = 2048
 """Tokens between the snapshots of caches that cannot be cut."""
 
 
@@ -73,12 +73,12 @@ class Waiting:
                 continue
             if not self._ledger.admits(lengths, len(sequence.tokens), sequence.max_tokens - sequence.sampled):
                 break
-            spans = self._find(sequence)
+            sequence.read = self._found(sequence)
             borders = self._borders(sequence)
             if taken.sequences and (borders or taken.borders or not _fit([*taken.sequences, sequence], most_tokens)):
                 break
             taken.sequences.append(sequence)
-            taken.prefixes.append(spans)
+            taken.prefixes.append(self._begin(sequence))
             taken.borders = borders
             lengths.append(len(sequence.tokens))
             self._queue.remove(sequence)
@@ -86,9 +86,12 @@ class Waiting:
                 break
         return taken
 
-    def _find(self, sequence: Sequence) -> list[Span]:
-        """The stored beginning of `sequence`, which then counts as read."""
-        sequence.read = 0
+    def _found(self, sequence: Sequence) -> int:
+        """How many of its tokens need not be read. The likelihoods of tokens are only known by reading them."""
+        return 0 if self._prefixes is None or sequence.tells_prompt else self._prefixes.found(sequence.tokens)
+
+    def _begin(self, sequence: Sequence) -> list[Span]:
+        """The stored beginning of `sequence`, which counts as read from now on."""
         if self._prefixes is None or sequence.tells_prompt:
             return []
         match = self._prefixes.match(sequence.tokens)
@@ -108,7 +111,7 @@ class Waiting:
     def _is_being_read(self, sequence: Sequence, others: list[Sequence]) -> bool:
         if self._prefixes is None or not self._prefixes.cuttable or sequence.tells_prompt:
             return False
-        stored = self._prefixes.found(sequence.tokens)
+        stored = self._found(sequence)
         return any(
             common_length(sequence.tokens[:-1], other.tokens) - stored >= WORTH_WAITING
             for other in others

@@ -20,6 +20,7 @@ logger = logging.getLogger("mlxserve.engine")
 
 _SUFFIX = ".segment"
 _INDEX = "index"
+_LAST_SECONDS = 2.0
 _MOST_UNWRITTEN = 1 << 29
 """Bytes that may wait for a slow disk; what comes then is not written."""
 
@@ -73,11 +74,15 @@ class SegmentFiles:
         except (OSError, ValueError):
             return b""
 
-    def flush(self) -> None:
-        """Wait until everything is on disk."""
+    def flush(self, seconds: float | None = None) -> None:
+        """Wait until everything is on disk, but no longer than that."""
         done = threading.Event()
         self._work.put(done.set)
-        done.wait()
+        done.wait(seconds)
+
+    def close(self) -> None:
+        """Let what is still to be written be written, as far as the end of the process may wait for it."""
+        self.flush(_LAST_SECONDS)
 
     def _newest_first(self) -> list[Path]:
         with contextlib.suppress(OSError):

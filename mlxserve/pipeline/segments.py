@@ -101,7 +101,7 @@ class Segments:
 
     def drop(self, key: str) -> None:
         """Forget it."""
-        del self._by_key[key]
+        self._by_key.pop(key, None)
         if self._keeper:
             self._keeper.remove(key)
 
