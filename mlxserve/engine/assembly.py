@@ -54,7 +54,7 @@ class Assembly:
         """Take over what every rank still has of a former run, and keep a record of it from now on."""
         record = PrefixRecord(prefixes, files.write_index)
         operations = prefixes.restore(files.read_index(), [rank.stored_lengths for rank in self.ranks])
-        pipeline.tick(operations, None)
+        pipeline.tick([*operations], None)
         while pipeline.in_flight:
             pipeline.tick([], None)
         return record

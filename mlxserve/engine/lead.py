@@ -42,28 +42,30 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
     """Serve as rank 0 until the process ends. Raises MlxserveError when serving is not possible (any more)."""
     team = Team(channel, settings)
     try:
-        if group is not None:
-            team.assemble(group)
-        part = _load(settings, channel, team)
-        if part.files:
-            channel.at_end = part.files.close
-        assembly = Assembly(settings, team.await_loaded(part.said))
-        ledger = assembly.ledger()
+        _lead(settings, channel, team, group)
     except UserError as error:
         team.dismiss(Leave(f"rank 0: {error}", error.exit_code))
         raise
+
+
+def _lead(settings: Settings, channel: EngineChannel, team: Team, group: mx.distributed.Group | None) -> NoReturn:
+    if group is not None:
+        team.assemble(group)
+    part = _load(settings, channel, team)
+    if part.files:
+        channel.at_end = part.files.close
+    assembly = Assembly(settings, team.await_loaded(part.said))
     stage, split = part.loaded.stage, part.loaded.split
     if group is None:
-        _begin(assembly, ledger, channel, team, part, OneRank(stage, assembly.batchable), [])
+        _begin(assembly, channel, team, part, OneRank(stage, assembly.batchable), [])
     relay = Relay(group, waits_asleep(settings.place))
     findings = team.check_relay(relay)
     pipeline = ManyRanks(stage, relay, split, list(team.workers), assembly.batchable)
-    _begin(assembly, ledger, channel, team, part, pipeline, findings)
+    _begin(assembly, channel, team, part, pipeline, findings)
 
 
 def _begin(
     assembly: Assembly,
-    ledger: Ledger,
     channel: EngineChannel,
     team: Team,
     part: Part,
@@ -71,6 +73,7 @@ def _begin(
     findings: list[RelayFindings],
 ) -> NoReturn:
     """Warm up, then serve, or check and end."""
+    ledger = assembly.ledger()
     channel.send(Progress("warming", "the first pass through all layers"))
     ready = _ready(assembly, ledger, pipeline, part, team)
     if assembly.settings.task == "check":
