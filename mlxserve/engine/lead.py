@@ -81,7 +81,7 @@ def _begin(
     pace = Pace(pipeline.depth)
     measure(pipeline, pace)
     prefixes = assembly.prefixes()
-    record = assembly.resume(prefixes, part.files, pipeline) if prefixes and part.files else None
+    record = assembly.resume(prefixes, part.files, pipeline) if prefixes is not None and part.files else None
     draft_model = _draft_model(assembly, part, ready, channel)
     scheduler = assembly.scheduler(pipeline, pace, ledger, prefixes, draft_model)
     gc.collect()
