@@ -134,14 +134,15 @@ class Operations(RuleBasedStateMachine):
         batch = self.some(data)
         number = data.draw(st.integers(0, len(self.batches[batch]) - 1))
         row = self.batches[batch][number]
-        stop = len(row.tokens)
-        if self.model.stage.cuttable and row.stored < stop:
-            stop = data.draw(st.integers(row.stored + 1, stop))
-        if row.stored < stop:
-            key = f"segment {self.new_name()}"
-            self.model.do(Store(batch, number, row.stored, stop, key))
-            row.chain = [*row.chain, (key, stop - row.stored)]
-            self.chains.append(Row(row.tokens[:stop], row.chain))
+        ends = {len(row.tokens)}
+        if self.model.stage.cuttable and row.stored < len(row.tokens):
+            ends = data.draw(st.sets(st.integers(row.stored + 1, len(row.tokens)), min_size=1, max_size=3))
+        for stop in sorted(ends):
+            if row.stored < stop:
+                key = f"segment {self.new_name()}"
+                self.model.do(Store(batch, number, row.stored, stop, key))
+                row.chain = [*row.chain, (key, stop - row.stored)]
+                self.chains.append(Row(row.tokens[:stop], row.chain))
 
     @precondition(lambda self: self.chains)
     @rule(data=st.data())
@@ -182,6 +183,6 @@ def _split(part: tuple[str, int], key: str, at: int, head: str) -> list[tuple[st
 def test_rows_go_on_as_if_read_alone_whatever_was_done_to_them(model_type: str) -> None:
     machine: Any = type("Machine", (Operations,), {"model_type": model_type})
     bounds = settings(
-        max_examples=12, stateful_step_count=16, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=20, stateful_step_count=16, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     run_state_machine_as_test(machine, settings=bounds)
