@@ -24,15 +24,16 @@ WORDS = (
 )  # fmt: skip
 
 CODE = '''\
-def total_price(items, tax_rate):
-    """The price of all items together, with tax."""
-    subtotal = 0.0
-    for item in items:
-        if item.quantity < 0:
-            raise ValueError("a quantity must not be negative")
-        subtotal = subtotal + item.price * item.quantity
-    tax = subtotal * tax_rate
-    return round(subtotal + tax, 2)
+PRICES = [
+    Price("teapot", amount=24.50, currency="EUR", taxed=True),
+    Price("lighthouse", amount=310.00, currency="EUR", taxed=False),
+    Price("violin", amount=899.90, currency="USD", taxed=True),
+    Price("comet", amount=5.25, currency="GBP", taxed=True),
+    Price("bakery", amount=71.00, currency="EUR", taxed=False),
+    Price("harbour", amount=12.75, currency="USD", taxed=True),
+    Price("engine", amount=450.00, currency="GBP", taxed=True),
+    Price("library", amount=33.10, currency="EUR", taxed=False),
+]
 '''
 TOOLS = [
     {
@@ -95,10 +96,17 @@ def _agent(number: int) -> Turns:
 
 
 def _edit(number: int) -> Turns:
-    task = (
-        f"Rename `subtotal` to `{_word(number)}_sum` and repeat the whole code, nothing else:\n\n```python\n{CODE}```"
-    )
-    return [[{"role": "system", "content": _opening(number)}, _user(task)]]
+    """The answer is begun for the model, past the change, so that small models, too, go on with the code."""
+    name = f"{_word(number).upper()}_PRICES"
+    task = f"Rename `PRICES` to `{name}` and repeat the whole code, nothing else:\n\n```python\n{CODE}```"
+    begun = CODE.replace("PRICES", name).partition(', currency="USD"')[0]
+    return [
+        [
+            {"role": "system", "content": _opening(number)},
+            _user(task),
+            {"role": "assistant", "content": f"```python\n{begun}"},
+        ]
+    ]
 
 
 WORKLOADS = {

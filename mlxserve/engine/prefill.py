@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -17,6 +18,9 @@ LONGEST_CHUNK_SECONDS = 1.0
 MOST_CHUNK_TOKENS = 2048
 FEWEST_CHUNK_TOKENS = 32
 CHUNK_STEP = 32
+TAPER = 0.9
+"""Over several ranks each chunk is so much shorter than the one before: the last rank has less to do, since of the last
+layer only the caches of a chunk are needed; and the shorter the last chunk, the less do the ranks before it wait."""
 
 
 @dataclass
@@ -80,6 +84,12 @@ class PromptBatch:
         (sequence,) = self.sequences
         first = sequence.read - work.tokens.shape[1]
         return sequence.tokens[first + 1 : sequence.read + 1]
+
+
+def tapered(unread: int, size: int) -> int:
+    """The next chunk, if `unread` tokens are read in chunks of about `size`, each a little shorter than the last."""
+    chunks = -(-unread // size)
+    return min(unread, math.ceil(unread * (1 - TAPER) / (1 - TAPER**chunks)))
 
 
 def chunk_size(pace: Pace, unread: int, following: int, most: int) -> int:

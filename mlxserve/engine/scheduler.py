@@ -17,7 +17,7 @@ from mlxserve.engine.grouping import Grouping
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import Reading, Step
 from mlxserve.engine.pace import Pace
-from mlxserve.engine.prefill import PromptBatch, chunk_size
+from mlxserve.engine.prefill import PromptBatch, chunk_size, tapered
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.sequence import Sequence
 from mlxserve.engine.sharing import Allowance
@@ -206,7 +206,7 @@ class Scheduler:
         if not self._decoding.rows:
             self._allowance.nothing_runs()
             prompts.chunk = size
-            return size
+            return size if self._pace.ranks == 1 else tapered(prompts.unread, size)
         prompts.chunk = 0
         gap = self._pace.ranks > 1 and group is None
         tokens = self._allowance.tokens(min(unread, size * prompts.rows), self._decoding_tokens, gap)
