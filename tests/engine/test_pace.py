@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import pytest
+
+from mlxserve.engine.grouping import Grouping
+from mlxserve.engine.pace import Pace
+from mlxserve.engine.prefill import MOST_CHUNK_TOKENS, chunk_size, tapered
+from mlxserve.engine.sharing import Allowance
+from tests.engine.tiny import Priced
+
+
+def measured(ranks: int = 1, **seconds: float) -> Pace:
+    pace = Pace(ranks)
+    for tokens, value in seconds.items():
+        for _ in range(5):
+            pace.note(int(tokens.lstrip("n")), value)
+    return pace
+
+
+def test_between_what_was_measured_a_pass_takes_something_between() -> None:
+    pace = measured(n1=0.03, n16=0.06, n64=0.12)
+    assert pace.tick(1) == pytest.approx(0.03)
+    assert pace.tick(40) == pytest.approx(0.09)
+
+
+def test_beyond_what_was_measured_a_pass_takes_at_least_in_proportion() -> None:
+    flat = measured(n1=0.03, n64=0.03)
+    assert flat.tick(640) >= 0.3
+
+
+def test_one_disturbed_measurement_does_not_make_larger_passes_look_slow() -> None:
+    pace = measured(n8=0.05, n64=0.12)
+    pace.note(3, 2.0)
+    assert pace.tick(3) <= 0.05
+    assert pace.tick(64) == pytest.approx(0.12)
+
+
+def test_what_has_become_slower_is_noticed() -> None:
+    pace = measured(n8=0.05)
+    for _ in range(30):
+        pace.note(8, 0.1)
+    assert pace.tick(8) == pytest.approx(0.1, rel=0.05)
+
+
+def test_a_pass_over_several_ranks_takes_a_tick_for_each() -> None:
+    assert measured(ranks=3, n8=0.05).seconds(8) == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.2, 5.0])
+def test_the_largest_pass_for_a_time_fits_it_and_no_larger_one_does(seconds: float) -> None:
+    pace = measured(n1=0.03, n16=0.06, n64=0.12)
+    most = pace.largest(seconds, 500)
+    assert most == 0 or pace.tick(most) <= seconds
+    assert most == 500 or pace.tick(most + 1) > seconds
+
+
+def test_one_rank_reads_in_chunks_as_long_as_a_second_allows() -> None:
+    assert chunk_size(Priced(1, token_cost=0.1), 10_000, 0, 0) == pytest.approx(960, rel=0.1)
+    assert chunk_size(Priced(1, token_cost=0.0), 10_000, 0, 0) == pytest.approx(MOST_CHUNK_TOKENS, rel=0.1)
+
+
+@pytest.mark.parametrize("unread", [1, 40, 600, 5_000])
+def test_over_ranks_no_other_number_of_chunks_would_be_quicker(unread: int) -> None:
+    pace = Priced(2, token_cost=0.05)
+
+    def duration(size: int) -> float:
+        return (unread / size + 1) * pace.tick(size)
+
+    chosen = chunk_size(pace, unread, 0, 0)
+    assert duration(chosen) <= 1.02 * min(duration(size) for size in range(32, unread + 1)) if unread > 64 else True
+    assert 1 <= chosen <= unread
+
+
+def test_a_bound_on_the_chunk_is_kept() -> None:
+    assert chunk_size(Priced(1, 0.0), 1_000, 0, 100) <= 100
+    assert chunk_size(Priced(2, 0.0), 1_000, 0, 7) <= 7
+
+
+def test_chunks_that_taper_are_as_many_as_even_ones_and_never_grow() -> None:
+    unread, sizes = 600, list[int]()
+    while unread:
+        sizes.append(tapered(unread, 100))
+        unread -= sizes[-1]
+    assert len(sizes) == 6
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 100 > sizes[-1]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("share", [0.5, 0.65, 0.8])
+def test_however_many_prompts_wait_the_time_between_tokens_grows_by_a_bounded_factor(ranks: int, share: float) -> None:
+    pace = Priced(ranks, token_cost=0.05)
+    allowance = Allowance(pace, share)
+    between = []
+    for _ in range(200):
+        allowance.decode_step(4)
+        seconds = pace.seconds(4)
+        gap = ranks > 1
+        while tokens := allowance.tokens(10_000, 4, gap):
+            allowance.spend(tokens, 4, gap)
+            seconds += pace.ranks * max(0.0, pace.tick(tokens) - (pace.tick(4) if gap else 0.0))
+            if gap and pace.tick(tokens) <= pace.tick(4):
+                break  # it costs nothing: there could be one in each gap
+        between.append(seconds)
+    usual = sorted(between)[int(0.95 * len(between)) - 1]
+    assert usual <= 1.05 / (1 - share) * pace.seconds(4)
+    assert max(between) > pace.seconds(4), "prompts are read, however little"
+
+
+def test_what_came_with_the_first_answers_is_read_at_once() -> None:
+    pace = Priced(1, token_cost=0.05)
+    allowance = Allowance(pace, 0.5)
+    allowance.nothing_runs()
+    allowance.decode_step(4)
+    assert allowance.tokens(10_000, 4, gap=False) > 100
+
+
+def test_a_batch_is_split_only_where_half_of_it_takes_less_time() -> None:
+    weights_bound, compute_bound = Grouping(Priced(2, 0.0)), Grouping(Priced(2, 1.0))
+    assert [weights_bound.groups(8), compute_bound.groups(8), compute_bound.groups(1)] == [1, 2, 1]
+
+
+def test_on_one_rank_there_is_one_batch() -> None:
+    assert Grouping(Priced(1, 1.0)).groups(32) == 1
+
+
+def test_what_was_never_measured_is_tried() -> None:
+    pace = measured(ranks=2, n8=0.05)
+    grouping = Grouping(pace)
+    assert grouping.groups(8) == 2
+    for _ in range(3):
+        pace.note(4, 0.052, together=True)
+    assert grouping.groups(8) == 1
