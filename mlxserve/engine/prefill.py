@@ -51,9 +51,14 @@ class PromptBatch:
         return len(self.sequences)
 
     def next_chunk(self, size: int) -> Work:
-        """The next at most `size` tokens of each row; logits are wanted of the last chunk."""
+        """The next at most `size` tokens of each row; logits are wanted of the last chunk.
+
+        So the last chunk has at least one token of each row: a short row's waits for those of the longest.
+        """
         size = min([size, *(border - self.sequences[0].read for border in self._borders_ahead)])
-        pieces = [sequence.tokens[sequence.read : sequence.read + size] for sequence in self.sequences]
+        left = 0 if size >= self.unread else 1
+        counts = [min(size, sequence.unread - left) for sequence in self.sequences]
+        pieces = [one.tokens[one.read : one.read + count] for one, count in zip(self.sequences, counts, strict=True)]
         for sequence, piece in zip(self.sequences, pieces, strict=True):
             sequence.read += len(piece)
         lengths = [len(piece) for piece in pieces]
