@@ -21,6 +21,8 @@ CHUNK_STEP = 32
 TAPER = 0.9
 """Over several ranks each chunk is so much shorter than the one before: the last rank has less to do, since of the last
 layer only the caches of a chunk are needed; and the shorter the last chunk, the less do the ranks before it wait."""
+_STEP_TRIED = 16
+"""Tokens between the lengths of chunks that are compared: each costs about a microsecond, and this is asked often."""
 
 
 @dataclass
@@ -55,9 +57,14 @@ class PromptBatch:
         return len(self.sequences)
 
     def next_chunk(self, size: int) -> Work:
-        """The next at most `size` tokens of each row; logits are wanted of the last chunk."""
+        """The next at most `size` tokens of each row; logits are wanted of the last chunk.
+
+        So the last chunk has at least one token of each row: a short row's waits for those of the longest.
+        """
         size = min([size, *(border - self.sequences[0].read for border in self._borders_ahead)])
-        pieces = [sequence.tokens[sequence.read : sequence.read + size] for sequence in self.sequences]
+        left = 0 if size >= self.unread else 1
+        counts = [min(size, sequence.unread - left) for sequence in self.sequences]
+        pieces = [one.tokens[one.read : one.read + count] for one, count in zip(self.sequences, counts, strict=True)]
         for sequence, piece in zip(self.sequences, pieces, strict=True):
             sequence.read += len(piece)
         lengths = [len(piece) for piece in pieces]
@@ -105,10 +112,11 @@ def chunk_size(pace: Pace, unread: int, following: int, most: int) -> int:
     if pace.ranks == 1:
         return -(-unread // fewest)
     total = unread + following
-    most_chunks = max(fewest, -(-unread // FEWEST_CHUNK_TOKENS))
+    shortest = min(longest, FEWEST_CHUNK_TOKENS)
+    numbers = {fewest, *(-(-unread // size) for size in range(shortest, longest, _STEP_TRIED))}
 
     def duration(chunks: int) -> float:
         size = -(-unread // chunks)
         return (total / size + pace.ranks - 1) * pace.tick(size, together=True)
 
-    return -(-unread // min(range(fewest, most_chunks + 1), key=duration))
+    return -(-unread // min(sorted(numbers), key=duration))

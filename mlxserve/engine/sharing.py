@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlxserve.engine.pace import Pace
 
 _SAVED_STEPS = 3
-"""What decode steps leave unused for prompts is saved for no more than so many steps."""
+"""What decode steps leave unused for prompts is saved for no more than so many steps, or until a little is read."""
 _STEPS_AT_FIRST = 16
 """What prompts may take at once when answers have only just begun: those that came together are read together."""
 _FEWEST_TOKENS = 8
@@ -32,9 +32,17 @@ class Allowance:
     def decode_step(self, tokens: int) -> None:
         """A decode step of so many tokens enters."""
         allowed = self._ratio * self._pace.seconds(tokens)
-        most = allowed * (_STEPS_AT_FIRST if self._idle else _SAVED_STEPS)
-        self._seconds = most if self._idle else min(most, self._seconds + allowed)
+        if self._idle:
+            self._seconds = allowed * _STEPS_AT_FIRST
+        else:
+            self._seconds = min(max(allowed * _SAVED_STEPS, self._fewest_seconds), self._seconds + allowed)
         self._idle = False
+
+    @property
+    def _fewest_seconds(self) -> float:
+        """Enough for the fewest tokens: so much is saved also of a small share, or prompts would never be read."""
+        passes = (self._pace.tick(_FEWEST_TOKENS, together) for together in (False, True))
+        return 1.01 * self._pace.ranks * max(passes)  # a little more than it takes, whatever is rounded
 
     def tokens(self, unread: int, decoding: int, gap: bool) -> int:
         """How many of `unread` tokens may be read now, beside a decode step of `decoding` tokens.

@@ -12,6 +12,7 @@ from tests.engine.tiny import FOOTPRINT, Log, Priced, alone, scheduler, submit, 
 ROW_BYTES = int(256 * FOOTPRINT.token_bytes * 1.1) + 1
 """What the shortest row takes at most."""
 PROMPTS = [[(7 * row + 3 * column) % 500 for column in range(length)] for row, length in enumerate([1, 5, 30, 9, 70])]
+ABOUT_AS_LONG = [[(5 * row + 3 * column) % 500 for column in range(length)] for row, length in enumerate([20, 24, 30])]
 
 
 def test_sequences_that_come_together_get_the_tokens_they_get_alone() -> None:
@@ -49,6 +50,24 @@ def test_a_prompt_read_in_pieces_gives_the_same_tokens_and_tells_its_progress() 
     log = Log().run(pieces)
     assert log.tokens[1] == alone(submit(1, PROMPTS[4]))
     assert [(reading.done, reading.total) for reading in log.reading] == [(n, 70) for n in (14, 28, 42, 56, 70)]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_prompts_of_different_lengths_that_are_read_together_in_several_chunks_get_the_tokens_they_get_alone(
+    ranks: int,
+) -> None:
+    together = scheduler(pace=Priced(ranks, 0.4))
+    log = Log()
+    together.add(submit(0, PROMPTS[1], tokens=40))
+    while 0 not in log.tokens:
+        log.step(together)
+    for number, prompt in enumerate(ABOUT_AS_LONG, start=1):
+        together.add(submit(number, prompt))
+    log.run(together)
+    chunks = [work.tokens.shape for work in works(together) if work.tokens.shape[1] > 1]
+    assert sum(rows == 3 for rows, _ in chunks) > 2, "the answer that is being written leaves time for short ones only"
+    for number, prompt in enumerate(ABOUT_AS_LONG, start=1):
+        assert log.tokens[number] == alone(submit(number, prompt))
 
 
 def test_a_stop_token_ends_a_sequence_and_is_the_last_it_gets() -> None:
@@ -101,6 +120,18 @@ def decode_passes(rows: int, token_cost: float, ranks: int = 2) -> list[int]:
         split.add(submit(number, PROMPTS[1], tokens=30))
     Log().run(split)
     return [work.tokens.shape[0] for work in works(split) if work.tokens.shape[1] == 1]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_prompts_are_read_beside_a_long_answer_however_small_their_share_of_the_time(ranks: int) -> None:
+    shared, log = scheduler(pace=Priced(ranks, 0.4), prefill_share=0.2), Log()
+    shared.add(submit(1, PROMPTS[1], tokens=500))
+    while len(log.tokens.get(1, [])) < 50:
+        log.step(shared)
+    shared.add(submit(2, PROMPTS[4], tokens=1))
+    shared.add(submit(3, PROMPTS[2], tokens=1))
+    log.run(shared)
+    assert list(log.finish) == [2, 3, 1]
 
 
 def test_sequences_run_in_turn_where_a_pass_of_half_as_many_is_quicker() -> None:
@@ -190,12 +221,17 @@ def test_whatever_comes_and_goes_in_whatever_order_every_sequence_gets_its_own_t
         kv_bytes=data.draw(st.sampled_from([sys.maxsize, 4 * ROW_BYTES, 8 * ROW_BYTES])),
         prefix_bytes=data.draw(st.sampled_from([0, 5_000, 1_000_000])),
         speculates=data.draw(st.booleans()),
+        prefill_share=data.draw(st.sampled_from([0.01, 0.5, 0.95])),
     )
     log = Log()
     added, cancelled = {}, set()
     for number in range(data.draw(st.integers(1, 8))):
         sampling = Sampling(seed=number, temperature=data.draw(st.sampled_from([0.0, 1.0])), top_p=0.9)
-        added[number] = (data.draw(st.sampled_from(PROMPTS)), data.draw(st.integers(1, 15)), sampling)
+        added[number] = (
+            data.draw(st.sampled_from([*PROMPTS, *ABOUT_AS_LONG])),
+            data.draw(st.integers(1, 15)),
+            sampling,
+        )
         busy.add(submit(number, *added[number]))
         for _ in range(data.draw(st.integers(0, 6))):
             log.step(busy)

@@ -114,6 +114,7 @@ def scheduler(
     prefix_bytes: int = 0,
     speculates: bool = False,
     draft_model: DraftingModel | None = None,
+    prefill_share: float = 0.5,
 ) -> Scheduler:
     """A scheduler with nothing to do, over as many ranks as its pace is of."""
     pace = pace or Pace(1)
@@ -128,7 +129,9 @@ def scheduler(
     bounds = [Bound(FOOTPRINT, kv_bytes)] * pace.ranks
     prefixes = PrefixIndex([Bound(FOOTPRINT, prefix_bytes)] * pace.ranks, cuttable=True) if prefix_bytes else None
     speculation = Speculation(pace.seconds, draft_model=draft_model) if speculates or draft_model else None
-    return Scheduler(Recorded(pipeline), Limits(rows, 8, chunk), pace, Ledger(bounds), prefixes, speculation)
+    return Scheduler(
+        Recorded(pipeline), Limits(rows, 8, chunk, prefill_share), pace, Ledger(bounds), prefixes, speculation
+    )
 
 
 class Recorded:

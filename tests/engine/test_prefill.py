@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from mlxserve.engine.prefill import FEWEST_CHUNK_TOKENS, chunk_size
+from tests.engine.tiny import Priced
+
+
+class Counted(Priced):
+    """A known pace that counts how often it is asked."""
+
+    asked = 0
+
+    def tick(self, tokens: int, together: bool = False) -> float:
+        self.asked += 1
+        return super().tick(tokens, together)
+
+
+@pytest.mark.parametrize("unread", [40, 600, 4000, 30_000])
+@pytest.mark.parametrize("token_cost", [0.001, 0.01, 0.1])
+def test_with_several_ranks_chunks_are_about_as_long_as_is_quickest(unread: int, token_cost: float) -> None:
+    pace = Priced(3, token_cost)
+
+    def seconds(size: int) -> float:
+        return (unread / size + 2) * pace.tick(size)
+
+    bound = pace.largest(1.0, 2048)
+    best = min(seconds(size) for size in range(min(unread, FEWEST_CHUNK_TOKENS), min(unread, bound) + 1))
+    assert seconds(chunk_size(pace, unread, 0, 0)) < 1.05 * best
+
+
+def test_however_long_a_prompt_is_its_chunks_are_chosen_at_once() -> None:
+    pace = Counted(2, 0.001)
+    chunk_size(pace, 1 << 20, 0, 0)
+    assert pace.asked < 200
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_chunks_are_no_longer_than_was_set(ranks: int) -> None:
+    pace = Priced(ranks, 0.01)
+    assert all(chunk_size(pace, unread, 0, most) <= most for unread in (1, 33, 600) for most in (1, 7, 32, 100))
