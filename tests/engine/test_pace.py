@@ -87,7 +87,7 @@ def test_chunks_that_taper_are_as_many_as_even_ones_and_never_grow() -> None:
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("share", [0.5, 0.65, 0.8])
+@pytest.mark.parametrize("share", [0.65, 0.8])
 def test_however_many_prompts_wait_the_time_between_tokens_grows_by_a_bounded_factor(ranks: int, share: float) -> None:
     pace = Priced(ranks, token_cost=0.05)
     allowance = Allowance(pace, share)
