@@ -17,6 +17,8 @@ LONGEST_CHUNK_SECONDS = 1.0
 MOST_CHUNK_TOKENS = 2048
 FEWEST_CHUNK_TOKENS = 32
 CHUNK_STEP = 32
+MOST_TOLD_TOKENS = 256
+"""Of a prompt whose own likelihoods are wanted: the logits of each take as much as the vocabulary is large."""
 _STEP_TRIED = 16
 """Tokens between the lengths of chunks that are compared: each costs about a microsecond, and this is asked often."""
 
@@ -58,6 +60,8 @@ class PromptBatch:
         So the last chunk has at least one token of each row: a short row's waits for those of the longest.
         """
         size = min([size, *(border - self.sequences[0].read for border in self._borders_ahead)])
+        if self.sequences[0].tells_prompt:
+            size = min(size, MOST_TOLD_TOKENS)
         left = 0 if size >= self.unread else 1
         counts = [min(size, sequence.unread - left) for sequence in self.sequences]
         pieces = [one.tokens[one.read : one.read + count] for one, count in zip(self.sequences, counts, strict=True)]
