@@ -39,11 +39,24 @@ class Assembly:
         """The memory for running sequences. Raises UserError where there is none."""
         ledger = Ledger([running for running, _ in self._bounds()])
         if not ledger.longest:
-            raise UserError(
-                "there is no memory left for KV caches after loading: close other programs, take a smaller model, "
-                "more machines or --kv-bits 8, or say how much there is with --kv-cache-bytes"
-            )
+            raise UserError(self._too_little)
         return ledger
+
+    @property
+    def _too_little(self) -> str:
+        """Why no sequence fits, however short."""
+        if self.settings.kv_cache_bytes:
+            return (
+                f"--kv-cache-bytes {self.settings.kv_cache_bytes} is too little for the shortest sequence of this "
+                "model: name a larger size, or leave it out"
+            )
+        advice = "say how much there is with --kv-cache-bytes"
+        if self.settings.prefix_cache_bytes > 0:
+            advice = f"lower --prefix-cache-bytes, which is {self.settings.prefix_cache_bytes}"
+        return (
+            "there is no memory left for KV caches after loading: close other programs, take a smaller model, "
+            f"more machines or --kv-bits 8, or {advice}"
+        )
 
     def prefixes(self) -> PrefixIndex | None:
         """An empty index for stored prefixes, where there is room for any."""

@@ -21,6 +21,8 @@ CHUNK_STEP = 32
 TAPER = 0.9
 """Over several ranks each chunk is so much shorter than the one before: the last rank has less to do, since of the last
 layer only the caches of a chunk are needed; and the shorter the last chunk, the less do the ranks before it wait."""
+MOST_TOLD_TOKENS = 256
+"""Of a prompt whose own likelihoods are wanted: the logits of each take as much as the vocabulary is large."""
 _STEP_TRIED = 16
 """Tokens between the lengths of chunks that are compared: each costs about a microsecond, and this is asked often."""
 
@@ -62,6 +64,8 @@ class PromptBatch:
         So the last chunk has at least one token of each row: a short row's waits for those of the longest.
         """
         size = min([size, *(border - self.sequences[0].read for border in self._borders_ahead)])
+        if self.sequences[0].tells_prompt:
+            size = min(size, MOST_TOLD_TOKENS)
         left = 0 if size >= self.unread else 1
         counts = [min(size, sequence.unread - left) for sequence in self.sequences]
         pieces = [one.tokens[one.read : one.read + count] for one, count in zip(self.sequences, counts, strict=True)]

@@ -92,7 +92,7 @@ class PrefixIndex:
         """
         all_tokens = tokens_of(tokens)
         path, common = self._walk(all_tokens)
-        if len(all_tokens) - self._usable(path, common) < FEWEST_NEW or not self._fits_alone(len(all_tokens)):
+        if len(all_tokens) - self._usable(path, common) < FEWEST_NEW or not self.fits(len(all_tokens)):
             self._use(path)
             return []
         operations: list[CacheOperation] = []
@@ -104,6 +104,10 @@ class PrefixIndex:
             operations.append(self._store(path, room, all_tokens, batch, row))
         self._use(path)
         return operations
+
+    def fits(self, length: int) -> bool:
+        """Whether a sequence of so many tokens can be stored at all."""
+        return _within(self._costs(0, length, snapshot=True), [bound.bytes for bound in self._bounds])
 
     def pin(self, match: Match) -> None:
         """Keep what was found until it is unpinned."""
@@ -266,9 +270,6 @@ class PrefixIndex:
         """Bytes on each rank."""
         kept = snapshot and not self._cuttable
         return [segment_bytes(bound.footprint, start, end, kept) for bound in self._bounds]
-
-    def _fits_alone(self, length: int) -> bool:
-        return _within(self._costs(0, length, snapshot=True), [bound.bytes for bound in self._bounds])
 
     def _before(self, path: list[Node], merged: int) -> Node:
         """The node that the last `merged` ones of `path` follow."""

@@ -175,7 +175,7 @@ class Scheduler:
         return running + [len(sequence.tokens) for batch in self._reading for sequence in batch.sequences]
 
     def _take_back(self) -> None:
-        for sequence in self._open.values():
+        for sequence in reversed(self._open.values()):  # each goes before all that wait: the oldest last
             if sequence.put_back and not sequence.done and sequence not in self._decoding.sequences:
                 sequence.put_back = False
                 sequence.read = 0

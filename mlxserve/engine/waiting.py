@@ -115,7 +115,7 @@ class Waiting:
         return any(
             common_length(sequence.tokens[:-1], other.tokens) - stored >= WORTH_WAITING
             for other in others
-            if not other.done
+            if not other.done and self._prefixes.fits(len(other.tokens))
         )
 
 

@@ -4,7 +4,7 @@ import mlx.core as mx
 import pytest
 
 from mlxserve.engine.messages import Likelihood, Sampling
-from tests.engine.tiny import Log, logits_after, scheduler, submit
+from tests.engine.tiny import Log, logits_after, scheduler, submit, works
 
 PROMPT = [7, 3, 300, 41, 5, 11, 2, 90]
 
@@ -53,6 +53,14 @@ def test_a_prompts_own_tokens_are_told_in_whatever_chunks_it_is_read(chunk: int)
     agree(log.prompts[3], expected(PROMPT, 1))
     agree(log.likelihoods[3], expected(PROMPT + log.tokens[3], len(PROMPT)))
     assert list(log.prompts) == [3]
+
+
+def test_a_prompt_that_is_told_is_read_in_chunks_whose_logits_take_little_memory() -> None:
+    engine = scheduler(chunk=2048)
+    engine.add(submit(1, [7] * 600, tokens=1, prompt_logprobs=True))
+    log = Log().run(engine)
+    assert max(work.tokens.size for work in works(engine)) == 256
+    assert len(log.prompts[1]) == 599
 
 
 def test_a_cancelled_prompt_is_not_told() -> None:

@@ -12,6 +12,7 @@ from tests.engine.tiny import FOOTPRINT, Log, Priced, alone, scheduler, submit, 
 ROW_BYTES = int(256 * FOOTPRINT.token_bytes * 1.1) + 1
 """What the shortest row takes at most."""
 PROMPTS = [[(7 * row + 3 * column) % 500 for column in range(length)] for row, length in enumerate([1, 5, 30, 9, 70])]
+LONG = [(11 * column) % 500 for column in range(240)]
 ABOUT_AS_LONG = [[(5 * row + 3 * column) % 500 for column in range(length)] for row, length in enumerate([20, 24, 30])]
 
 
@@ -186,6 +187,22 @@ def test_when_memory_runs_short_the_youngest_is_put_back_and_loses_nothing() -> 
     assert sum(work.tokens.size for work in works(short) if work.tokens.shape[1] > 1) > 2 * 70
     for number in requests:
         assert log.tokens[number] == alone(submit(number, PROMPTS[4], tokens=480, sampling=Sampling(number)))
+
+
+def test_of_those_put_back_at_once_the_oldest_goes_on_first() -> None:
+    short = scheduler(kv_bytes=8 * ROW_BYTES)  # four rows of 512 tokens, or two of 768
+    for number in range(4):
+        short.add(submit(number, LONG, tokens=290, sampling=Sampling(number)))
+    log = Log().run(short)
+    assert list(log.finish) == [0, 1, 2, 3]
+
+
+def test_prompts_wait_for_none_that_is_too_long_to_be_stored() -> None:
+    tight = scheduler(prefix_bytes=60 * FOOTPRINT.token_bytes)
+    for number in range(3):
+        tight.add(submit(number, [*PROMPTS[4], number]))
+    Log().run(tight)
+    assert [work.tokens.shape for work in works(tight) if work.tokens.shape[1] > 1] == [(3, 71)]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
