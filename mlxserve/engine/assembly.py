@@ -8,6 +8,7 @@ from mlxserve.config import Settings
 from mlxserve.engine.draft_model import DraftModel
 from mlxserve.engine.memory import Bound, Ledger, bounds
 from mlxserve.engine.pace import Pace
+from mlxserve.engine.prefill import MOST_CHUNK_TOKENS
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.prefix_record import PrefixRecord
 from mlxserve.engine.scheduler import Limits, Scheduler
@@ -37,7 +38,9 @@ class Assembly:
 
     def ledger(self) -> Ledger:
         """The memory for running sequences. Raises UserError where there is none."""
-        ledger = Ledger([running for running, _ in self._bounds()])
+        ledger = Ledger(
+            [running for running, _ in self._bounds()], self.settings.prefill_step_size or MOST_CHUNK_TOKENS
+        )
         if not ledger.longest:
             raise UserError(
                 "there is no memory left for KV caches after loading: close other programs, take a smaller model, "
