@@ -16,6 +16,11 @@ class RotatingRows(BatchRotatingKVCache):  # type: ignore[misc]
     beside the window before it, until the next token comes.
     """
 
+    keys: Any
+    values: Any
+    _idx: int
+    """Where the next token goes."""
+
     def make_mask(self, N: int, window_size: int | None = None, return_array: bool = False) -> Any:
         """See mlx-lm's."""
         if N > 1:
