@@ -23,7 +23,7 @@ WORDS = (
     "tunnel", "umbrella", "valley", "window", "anchor", "bridge", "castle", "desert", "feather", "garden", ")",
 )  # fmt: skip
 
-CODE = '''\
+CODE = """\
 PRICES = [
     Price("teapot", amount=24.50, currency="EUR", taxed=True),
     Price("lighthouse", amount=310.00, currency="EUR", taxed=False),
@@ -34,7 +34,7 @@ PRICES = [
     Price("engine", amount=450.00, currency="GBP", taxed=True),
     Price("library", amount=33.10, currency="EUR", taxed=False),
 ]
-'''
+"""
 TOOLS = [
     {
         "type": "function",

@@ -8,6 +8,7 @@ from mlxserve.config import Settings
 from mlxserve.engine.draft_model import DraftModel
 from mlxserve.engine.memory import Bound, Ledger, bounds
 from mlxserve.engine.pace import Pace
+from mlxserve.engine.prefill import MOST_CHUNK_TOKENS
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.prefix_record import PrefixRecord
 from mlxserve.engine.scheduler import Limits, Scheduler
@@ -37,18 +38,19 @@ class Assembly:
 
     def ledger(self) -> Ledger:
         """The memory for running sequences. Raises UserError where there is none."""
-        ledger = Ledger([running for running, _ in self._bounds()])
+        ledger = Ledger(
+            [running for running, _ in self._bounds()], self.settings.prefill_step_size or MOST_CHUNK_TOKENS
+        )
         if not ledger.longest:
-            raise UserError(self._too_little)
+            raise UserError(self._too_little(max(ledger.bytes_of([1]))))
         return ledger
 
-    @property
-    def _too_little(self) -> str:
-        """Why no sequence fits, however short."""
-        if self.settings.kv_cache_bytes:
+    def _too_little(self, least: int) -> str:
+        """Why no sequence fits, however short: that takes `least` bytes."""
+        if bound := self.settings.kv_cache_bytes:
             return (
-                f"--kv-cache-bytes {self.settings.kv_cache_bytes} is too little for the shortest sequence of this "
-                "model: name a larger size, or leave it out"
+                f"--kv-cache-bytes {bound}: that is too little, the KV caches of even the shortest sequence take "
+                f"{least} bytes. Give more, or leave it out."
             )
         advice = "say how much there is with --kv-cache-bytes"
         if self.settings.prefix_cache_bytes > 0:
@@ -92,6 +94,18 @@ class Assembly:
             return None
         most = self.settings.num_draft_tokens or MOST_GUESSES
         return Speculation(pace.seconds, most, draft_model=draft_model)
+
+    def _too_little(self, shortest: int) -> str:
+        """Why nothing can be served where the `shortest` sequence takes so many bytes."""
+        if bound := self.settings.kv_cache_bytes:
+            return (
+                f"--kv-cache-bytes {bound}: that is too little, the KV caches of even the shortest sequence take "
+                f"{shortest} bytes. Give more, or leave it out."
+            )
+        return (
+            "there is no memory left for KV caches after loading: close other programs, take a smaller model, "
+            "more machines or --kv-bits 8, or say how much there is with --kv-cache-bytes"
+        )
 
     def _bounds(self) -> list[tuple[Bound, Bound]]:
         return [bounds(self.settings, rank.footprint, rank.free_bytes) for rank in self.ranks]

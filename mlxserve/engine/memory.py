@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlxserve.config import Settings
+from mlxserve.engine.prefill import MOST_CHUNK_TOKENS
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.row_cache import STEP
 
@@ -50,14 +51,16 @@ def bounds(settings: Settings, footprint: Footprint, free_bytes: int) -> tuple[B
 class Ledger:
     """What running sequences take of the memory of every rank. Lengths are in tokens, prompt and answer so far."""
 
-    def __init__(self, ranks: Sequence[Bound]) -> None:
+    def __init__(self, ranks: Sequence[Bound], chunk: int = MOST_CHUNK_TOKENS) -> None:
+        """`chunk`: the most tokens that one pass reads."""
         self._ranks = list(ranks)
+        self._chunk = chunk
         self.longest = self._longest()
         """Tokens of the longest sequence that fits when it is alone; 0: none does."""
 
     def bytes_of(self, lengths: Sequence[int]) -> list[int]:
         """What a batch with rows of these lengths has allocated at most, on each rank."""
-        return [int(rank.footprint.batch_bytes(list(lengths)) * GROWTH) for rank in self._ranks]
+        return [int(self._bytes_on(rank.footprint, list(lengths)) * GROWTH) for rank in self._ranks]
 
     def fits(self, *batches: Sequence[int]) -> bool:
         """Whether batches with rows of these lengths fit every rank together."""
@@ -74,6 +77,9 @@ class Ledger:
         answer = min(int(ANSWER_SHARE * max_tokens), MOST_ANSWER)
         soon = [length + STEP for length in running]
         return self.fits([*soon, prompt_length + answer])
+
+    def _bytes_on(self, footprint: Footprint, lengths: list[int]) -> int:
+        return footprint.batch_bytes(lengths) + footprint.chunk_bytes(lengths, self._chunk)
 
     def _longest(self) -> int:
         """By halving; capacities are multiples of a step, and one token of them stays free."""

@@ -12,7 +12,7 @@ from typing import Any
 from mlxserve.config import Settings
 from mlxserve.engine.check import random_model
 from mlxserve.models.source import find_model
-from mlxserve.pipeline.free_memory import free_bytes
+from mlxserve.pipeline.free_memory import free_bytes, usable_bytes
 from mlxserve.pipeline.link import Loaded
 from mlxserve.pipeline.loading import LoadedModel, load_model, load_source
 from mlxserve.pipeline.segment_bytes import FORMAT
@@ -62,16 +62,18 @@ def load_part(
     settings: Settings, report: Callable[[str], None], found: Callable[[str], None] = lambda folder: None
 ) -> Part:
     """Find, fetch and load; `found` is told the model's folder as soon as it is known. Raises UserError."""
+    usable = usable_bytes()
     if not settings.model:
         model, config = random_model(settings.place.world_size)
-        return _part(load_model(model, settings), config, Path(), settings)
+        return _part(load_model(model, settings), config, Path(), settings, usable)
     source = find_model(settings.model, report)
     found(str(source.folder))
-    return _part(load_source(source, settings, report), source.config, source.folder, settings)
+    return _part(load_source(source, settings, report), source.config, source.folder, settings, usable)
 
 
-def _part(loaded: LoadedModel, config: dict[str, Any], folder: Path, settings: Settings) -> Part:
-    free = free_bytes(settings.place)
+def _part(loaded: LoadedModel, config: dict[str, Any], folder: Path, settings: Settings, usable: int) -> Part:
+    """`usable`: bytes of memory that were so before loading."""
+    free = free_bytes(settings.place, usable)
     files = None
     if settings.prefix_cache_dir and settings.prefix_cache_bytes != 0:
         files = SegmentFiles(Path(settings.prefix_cache_dir).expanduser() / _identity(loaded, config, settings))

@@ -17,7 +17,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_map
-from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
+from mlx_lm.models.cache import CacheList, ChunkedKVCache, KVCache, RotatingKVCache
 
 from mlxserve.pipeline.quantized_row_cache import QuantizedRowCache
 from mlxserve.pipeline.rotating_cache import RotatingRows
@@ -145,6 +145,12 @@ class BatchCaches:
         for leaf in _leaves(self._kept):
             leaf.finalize()
 
+    def shed(self) -> None:
+        """After a pass: forget what lies before the windows of caches that rotate."""
+        for leaf in _leaves(self._kept):
+            if isinstance(leaf, RotatingRows):
+                leaf.shed()
+
     def feed_ghosts(self, length: int) -> None:
         """Let the ghosts follow: the model has been called with `length` new tokens a row."""
         for ghost in _leaves(self._ghosts):
@@ -187,7 +193,7 @@ class BatchCaches:
             elif type(leaf) is KVCache:
                 ranges.append([] if leaf.empty() else [part[:, :, start:stop] for part in (leaf.keys, leaf.values)])
             else:
-                snapshots.append(vars(leaf.extract(row) if hasattr(leaf, "extract") else leaf))
+                snapshots.append(vars(leaf.extract(row) if hasattr(leaf, "extract") else _seen(leaf)))
         return Segment(stop - start, _copied(ranges), _copied(snapshots))
 
 
@@ -226,6 +232,15 @@ def _begin(cache: KVCache, ranges: list[Range]) -> None:
     if any(ranges):
         cache.keys, cache.values = (mx.concatenate(list(parts), axis=2) for parts in zip(*ranges, strict=True))
         cache.offset = cache.keys.shape[2]
+
+
+def _seen(cache: Any) -> Any:
+    """`cache`, of one sequence, without what no later token can see and without room for more."""
+    if isinstance(cache, ChunkedKVCache) and not cache.empty():
+        cache = copy.copy(cache)
+        cache.maybe_trim_front()
+        cache.keys, cache.values = cache.keys_and_values()
+    return cache
 
 
 def _copied(values: Any) -> Any:

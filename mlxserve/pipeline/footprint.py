@@ -30,6 +30,14 @@ class Footprint(msgspec.Struct, frozen=True):
         """What a batch takes whose rows have `lengths` tokens: every row has the room of the longest."""
         return len(lengths) * self.bytes_of(capacity_for(max(lengths, default=0)))
 
+    def chunk_bytes(self, lengths: list[int], chunk: int) -> int:
+        """What such a batch takes beside that during a pass of at most `chunk` tokens of all its rows.
+
+        Caches that rotate hold what is new beside their windows until the pass is over.
+        """
+        room = capacity_for(max(lengths, default=0))
+        return sum(each * min(chunk, len(lengths) * max(0, room - most)) for each, most in self.windows)
+
 
 def footprint_of(caches: Iterable[Any], tokens: int) -> Footprint:
     """That of `caches`, which hold one sequence of `tokens`; they need not be evaluated."""

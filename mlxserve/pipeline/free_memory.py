@@ -9,23 +9,31 @@ import mlx.core as mx
 
 from mlxserve.config import Place
 from mlxserve.pipeline.addresses import ranks_on_this_machine
+from mlxserve.pipeline.control_groups import room_in_groups
 
 
-def free_bytes(place: Place) -> int:
-    """Bytes that this rank may fill with caches without the machine running short."""
-    sharing = ranks_on_this_machine(place)
+def usable_bytes() -> int:
+    """Bytes that programs may fill from now on; on macOS all that the GPU should be given, taken or not."""
     if sys.platform == "darwin":
-        recommended = int(mx.device_info()["max_recommended_working_set_size"])
-        return share_of_gpu(recommended, mx.get_active_memory(), sharing)
-    return share_of_available(Path("/proc/meminfo").read_text(), sharing)
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    available = available_bytes(Path("/proc/meminfo").read_text())
+    return min([available, *room_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
 
-def share_of_gpu(recommended: int, active: int, sharing: int) -> int:
-    """Of the `recommended` working set, what one of `sharing` ranks that holds `active` bytes has left."""
-    return max(0, recommended // sharing - active)
+def free_bytes(place: Place, at_first: int) -> int:
+    """Bytes that this rank, now loaded, may fill with caches; `at_first` were usable before any rank had loaded."""
+    return share(at_first, usable_bytes(), mx.get_active_memory(), ranks_on_this_machine(place))
 
 
-def share_of_available(meminfo: str, sharing: int) -> int:
-    """One rank's share of what Linux calls available, which is less what all ranks have loaded."""
+def share(at_first: int, now: int, active: int, sharing: int) -> int:
+    """What one of `sharing` ranks that holds `active` bytes has left of a machine.
+
+    It goes by what was usable `at_first`, since ranks that have yet to load leave too much `now`.
+    """
+    return max(0, min(at_first // sharing - active, now // sharing))
+
+
+def available_bytes(meminfo: str) -> int:
+    """What Linux calls available in /proc/meminfo."""
     fields = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
-    return int(fields["MemAvailable"].split()[0]) * 1024 // sharing
+    return int(fields["MemAvailable"].split()[0]) * 1024

@@ -135,6 +135,7 @@ class Stage:
         caches.feed_ghosts(item.length)
         if item.lengths:
             caches.unpad()
+        caches.shed()
         return output
 
 

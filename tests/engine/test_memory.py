@@ -28,8 +28,18 @@ def test_batches_count_together() -> None:
 
 
 def test_a_window_takes_no_more_than_its_length() -> None:
-    window = Ledger([Bound(Footprint(windows=[(100, 512)]), ROOMY)])
+    window = Ledger([Bound(Footprint(windows=[(100, 512)]), ROOMY)], chunk=0)
     assert window.bytes_of([511]) == window.bytes_of([100_000])
+
+
+def test_a_chunk_is_held_beside_the_windows_while_it_is_read() -> None:
+    windows = Bound(Footprint(windows=[(100, 512)]), ROOMY)
+    silent, reading = Ledger([windows], chunk=0), Ledger([windows], chunk=1000)
+    assert reading.bytes_of([500] * 4) == silent.bytes_of([500] * 4), "what is within its window is held once"
+    for rows in (1, 5):
+        (more,), (less,) = reading.bytes_of([5000] * rows), silent.bytes_of([5000] * rows)
+        assert 1000 * 100 <= more - less <= 1.1 * 1000 * 100 + 1
+    assert Ledger([Bound(PLAIN, ROOMY)], chunk=1000).bytes_of([5000]) == Ledger([Bound(PLAIN, ROOMY)]).bytes_of([5000])
 
 
 def test_a_sequence_is_let_in_with_a_share_of_its_answer() -> None:

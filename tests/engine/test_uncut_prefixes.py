@@ -138,10 +138,10 @@ def test_where_hardly_anything_fits_answers_are_the_same(name: str) -> None:
         assert ask(tight, number, [*SYSTEM, *user])[1] == cold(name, [*SYSTEM, *user])
 
 
-def test_what_is_stored_takes_what_the_index_counts() -> None:
+def test_what_is_stored_takes_what_the_index_counts(name: str) -> None:
     loaded.cache_clear()  # with what other tests have stored
-    model = loaded("lfm2")
-    warm = scheduler("lfm2")
+    model = loaded(name)
+    warm = scheduler(name)
     for number, user in enumerate(USERS):
         ask(warm, number, [*SYSTEM, *user], borders=[len(SYSTEM)])
     prefixes = warm._waiting._prefixes

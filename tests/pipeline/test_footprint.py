@@ -2,15 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from mlxserve.config import Place
-from mlxserve.pipeline.addresses import ranks_on_this_machine
 from mlxserve.pipeline.footprint import Footprint
-from mlxserve.pipeline.free_memory import free_bytes, share_of_available, share_of_gpu
 from mlxserve.pipeline.plan import Drop, Keep, Open, Store
 
 from .one_rank import TinyModel
-
-MEMINFO = "MemTotal:       16000000 kB\nMemFree:  100 kB\nMemAvailable:    8000000 kB\n"
 
 
 @pytest.mark.parametrize(
@@ -56,30 +51,3 @@ def test_a_window_costs_no_more_when_it_is_full() -> None:
 def test_every_row_of_a_batch_has_the_room_of_the_longest() -> None:
     assert Footprint(token_bytes=2).batch_bytes([5, 300]) == 2 * 2 * 512
     assert Footprint(token_bytes=2).batch_bytes([]) == 0
-
-
-def test_ranks_on_one_machine_share_what_is_free() -> None:
-    assert share_of_available(MEMINFO, 1) == 8_000_000 * 1024
-    assert share_of_available(MEMINFO, 2) == 4_000_000 * 1024
-    assert share_of_gpu(1000, 300, 1) == 700
-    assert share_of_gpu(1000, 300, 2) == 200
-    assert share_of_gpu(1000, 600, 2) == 0
-
-
-@pytest.mark.parametrize(
-    ("place", "ranks"),
-    [
-        (Place(), 1),
-        (Place(0, 2, "ring", ("127.0.0.1:1", "127.0.0.1:2")), 2),
-        (Place(1, 3, "ring", ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.2:2")), 2),
-        (Place(0, 3, "ring", ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.2:2")), 1),
-        (Place(0, 2, "mpi"), 2),
-        (Place(0, 2, "jaccl"), 1),
-    ],
-)
-def test_the_place_tells_how_many_ranks_share_the_machine(place: Place, ranks: int) -> None:
-    assert ranks_on_this_machine(place) == ranks
-
-
-def test_this_machine_has_memory_to_spare() -> None:
-    assert free_bytes(Place()) > 1 << 20

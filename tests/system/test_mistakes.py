@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import openai
 import pytest
 
 import mlxserve
@@ -63,6 +64,23 @@ def test_weights_that_are_cut_off_in_the_middle(own: Own, tmp_path: Path) -> Non
 @pytest.mark.parametrize("split", ["10,10", "30", "1,2,27", "0,30", "ten,20"])
 def test_a_split_that_does_not_fit(own: Own, split: str) -> None:
     ends_with(own(start(2, "--split", split)), 2, "--split")
+
+
+def test_memory_that_no_sequence_fits_into_ends_every_rank(own: Own, tmp_path: Path) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    for rank in [own(BareRank(number, hostfile, port, "--kv-cache-bytes", "1000")) for number in (0, 1)]:
+        ends_with(rank, 2, "--kv-cache-bytes 1000: that is too little")
+
+
+def test_a_prompt_that_memory_has_no_room_for_is_refused_and_others_are_answered(own: Own) -> None:
+    server = own(start(1, "--kv-cache-bytes", "13500000"))
+    context = server.wait_until()["context_length"]
+    assert context < 500
+    with pytest.raises(openai.BadRequestError, match=f"holds {context} tokens, but the prompt is 600 tokens long"):
+        server.client().completions.create(model="demo", prompt=[7] * 600)
+    fitting = server.client().completions.create(model="demo", prompt=[7] * (context - 2), max_tokens=50)
+    assert fitting.usage
+    assert fitting.usage.completion_tokens <= 2
 
 
 def test_ranks_that_are_started_with_different_splits(own: Own, tmp_path: Path) -> None:
