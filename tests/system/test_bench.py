@@ -24,4 +24,5 @@ def test_two_workloads_are_measured(shared: Shared, tmp_path: Path) -> None:
         assert (found["requests"], found["tokens"], found["errors"], found["whole"]) == (2, 8, {}, True)
         assert 0 < found["first_token"]["p50"] <= found["first_token"]["p99"]
         assert found["tokens_per_second"] > 0
-    assert chat["cached"] < prefix["cached"] < 1
+    shares = [found["cached_tokens"] / found["prompt_tokens"] for found in (chat, prefix)]
+    assert shares[0] < 0.6 < shares[1] < 1

@@ -9,16 +9,18 @@ import pytest
 
 from tests.conftest import Shared
 from tests.models.tiny import tiny_config, tiny_weights, write_folder
-from tests.system.question import Answer, Question, ask, ask_at_once, ask_each, is_right
+from tests.system.question import Answer, Question, ask_at_once, ask_each, is_right
 from tests.system.server import Server, start
 from tests.system.test_mistakes import ends_with
 
 Own = Callable[[Server], Server]
-COUNTED = ", ".join(f"item {number} is red" for number in range(1, 9))
-REPEATED = f"Continue this list, and write nothing else: {COUNTED}, item 9 is"
+REPEATED = (
+    "Copy this text twice: The old keeper swept the steps of the lighthouse, counted the boats that came home and lit "
+    "the lamp."
+)
 QUESTIONS = [
-    Question(REPEATED, 48),
-    Question(REPEATED, 48, temperature=0.5, seed=7),
+    Question(REPEATED, 32),
+    Question(REPEATED, 32, temperature=0.5, seed=7),
     Question("Tell me about the sea.", 24),
     Question("Tell me about the sea.", 24, temperature=0.9, seed=8),
 ]
@@ -37,11 +39,10 @@ def assert_right(expected: list[Answer], found: list[Answer]) -> None:
         assert other.usage.prompt_tokens == one.usage.prompt_tokens
 
 
-def test_texts_that_repeat_themselves_come_faster_and_are_equal(shared: Shared, expected: list[Answer]) -> None:
+def test_texts_that_repeat_themselves_are_guessed_and_stay_the_same(shared: Shared, expected: list[Answer]) -> None:
     found = ask_each(shared(2), QUESTIONS)
     assert_right(expected, found)
     assert_right(expected, ask_at_once(shared(2), QUESTIONS))
-    print([(one.pieces, other.pieces, other.usage.completion_tokens) for one, other in zip(expected, found)])
     assert found[0].pieces < expected[0].pieces * 0.8, "no event has several tokens: nothing was guessed"
 
 
@@ -51,7 +52,6 @@ def test_a_draft_model_changes_no_text(own: Own, expected: list[Answer]) -> None
     found = ask_each(server, QUESTIONS)
     assert_right(expected, found)
     assert_right(expected, ask_at_once(server, QUESTIONS))
-    print([(one.pieces, other.pieces, other.usage.completion_tokens) for one, other in zip(expected, found)])
 
 
 def test_a_draft_model_of_another_vocabulary_ends_all_ranks(own: Own, tmp_path: Path) -> None:

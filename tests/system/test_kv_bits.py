@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from mlxserve.engine.prefix import FEWEST_NEW
 from mlxserve.models.source import find_model
 from tests.models.tiny import tiny_config, tiny_weights, write_folder
 from tests.system.question import Question, ask, ask_at_once, ask_each
@@ -13,7 +14,7 @@ from tests.system.server import Server, start
 from tests.system.test_mistakes import ends_with
 
 Own = Callable[[Server], Server]
-CAPITALS = {"France": "Paris", "Italy": "Rome", "Japan": "Tokyo", "Germany": "Berlin"}
+CAPITALS = {"France": "Paris", "Egypt": "Cairo", "Japan": "Tokyo", "Germany": "Berlin"}
 
 
 def test_answers_from_eight_bits_make_sense(own: Own) -> None:
@@ -25,7 +26,7 @@ def test_answers_from_eight_bits_make_sense(own: Own) -> None:
         assert city in answer.text
     again = ask_each(server, questions)
     assert [answer.text for answer in again] == [answer.text for answer in together]
-    assert all(answer.cached == answer.usage.prompt_tokens - 1 for answer in again)
+    assert all(answer.cached >= answer.usage.prompt_tokens - FEWEST_NEW for answer in again)
     assert ask(server, Question("What is the capital of France?", 20)).text == "The capital of France is Paris."
 
 

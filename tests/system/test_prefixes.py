@@ -11,14 +11,15 @@ from typing import Any
 import anthropic
 import pytest
 
+from mlxserve.engine.prefix import FEWEST_NEW
 from tests.conftest import Shared
 from tests.system.question import Question, ask, is_right
 from tests.system.server import Server, start
 
 STORY = (
-    "The {0} stood at the end of the harbour, where the fishermen mended their nets every morning. An old keeper, whose "
-    "name nobody remembered, swept its steps and counted the boats that came home. One evening, after a storm, he found "
-    "a green bottle between the rocks, and in it a letter that began with his own name. "
+    "The {0} stood at the end of the harbour, where the fishermen mended their nets every morning. An old keeper, "
+    "whose name nobody remembered, swept its steps and counted the boats that came home. One evening, after a storm, "
+    "he found a green bottle between the rocks, and in it a letter that began with his own name. "
 )
 TOKENS = 10
 MOST_IN_COMMON = 40
@@ -80,7 +81,7 @@ def test_a_beginning_seen_before_is_not_read_again(
     text, cached, _ = asked(server, second)
     assert prompt - 30 <= cached < prompt
     again, cached, prompt = asked(server, second)
-    assert cached == prompt - 1, "the last token must be read, to be followed by one"
+    assert prompt - FEWEST_NEW <= cached < prompt
     assert asked(plain, second) == (text, 0, prompt)
     assert again == text
 
