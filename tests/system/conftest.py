@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.hosts import REPOSITORY, Bed, two_minis
-from tests.system.server import Server
+from tests.system.server import Server, start
 
 
 @pytest.fixture
@@ -23,6 +23,15 @@ def own() -> Iterator[Callable[[Server], Server]]:
     yield keep
     for one in servers:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def plain() -> Iterator[Server]:
+    """The demo model over two ranks without what makes answers faster: nothing is stored, nothing is guessed."""
+    server = start(2, "--prefix-cache-bytes", "0", "--speculation", "off", "--decode-concurrency", "64")
+    server.wait_until("healthy")
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,81 @@
+"""Questions to a server, one at a time or all at once, and what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.system.near_tie import is_near_tie
+from tests.system.server import Server
+
+
+@dataclass(frozen=True)
+class Question:
+    """One chat request, always streamed."""
+
+    prompt: str
+    tokens: int = 12
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, and what the server counted."""
+
+    text: str
+    pieces: int
+    """Events that have text."""
+    usage: Any
+
+    @property
+    def cached(self) -> int:
+        """Tokens of the prompt that were not read again."""
+        return int(self.usage.prompt_tokens_details.cached_tokens)
+
+
+def ask(server: Server, question: Question) -> Answer:
+    """The answer to one question."""
+    return ask_at_once(server, [question])[0]
+
+
+def ask_each(server: Server, questions: Sequence[Question]) -> list[Answer]:
+    """The answers to `questions`, each asked alone."""
+    return [ask(server, question) for question in questions]
+
+
+def ask_at_once(server: Server, questions: Sequence[Question]) -> list[Answer]:
+    """The answers to `questions`, all of which are open together."""
+
+    async def run() -> list[Answer]:
+        async with server.async_client() as client:
+            return await asyncio.gather(*(_ask(client, question) for question in questions))
+
+    return asyncio.run(run())
+
+
+def is_right(question: Question, expected: Answer, actual: Answer) -> bool:
+    """Whether the texts are equal, or part where rounding decides."""
+    if actual.text == expected.text:
+        return True
+    return is_near_tie(question.prompt, question.temperature, question.seed, expected.text, actual.text)
+
+
+async def _ask(client: Any, question: Question) -> Answer:
+    chunks: AsyncIterator[Any] = await client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": question.prompt}],
+        temperature=question.temperature,
+        top_p=0.95,
+        seed=question.seed,
+        max_tokens=question.tokens,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    pieces, usage = list[str](), None
+    async for chunk in chunks:
+        pieces += [choice.delta.content for choice in chunk.choices if choice.delta.content]
+        usage = chunk.usage or usage
+    return Answer("".join(pieces), len(pieces), usage)
