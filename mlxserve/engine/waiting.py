@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.prefill import MOST_PADDING
@@ -14,6 +15,8 @@ from mlxserve.pipeline.plan import Span
 
 WORTH_WAITING = 48
 """Tokens in common with a prompt that is being read, from which on another waits for them instead of reading them."""
+MOST_LOOKED_AT = 64
+"""Of many that wait, those from which the next are taken: each costs some microseconds, long ones more."""
 BORDER_STEP = 2048
 """Tokens between the snapshots of caches that cannot be cut."""
 
@@ -66,7 +69,7 @@ class Waiting:
         """
         taken = Taken()
         lengths = list(running)
-        for sequence in list(self._queue):
+        for sequence in list(islice(self._queue, MOST_LOOKED_AT)):
             if len(taken.sequences) == most_rows:
                 break
             if self._is_being_read(sequence, [*under_way, *taken.sequences]):

@@ -14,6 +14,8 @@ import mlx.core as mx
 from mlxserve.pipeline.collective import Collective, Gather, Sum, Way
 
 WORD = 8
+_MOST_REMEMBERED = 4096
+"""Choices that are kept: prompts of all lengths pair up to ever new ones."""
 
 Times = dict[Way, dict[int, float]]
 """Seconds of an exchange by the bytes that each rank gives."""
@@ -54,6 +56,8 @@ class Relay:
         """What carries parcels of so many `words`; `all_sum` while nothing is known."""
         key = tuple(words)
         if key not in self._chosen:
+            if len(self._chosen) >= _MOST_REMEMBERED:
+                self._chosen.clear()
             self._chosen[key] = min(self._collectives, key=lambda way: self._seconds(way, words))
         return self._chosen[key]
 

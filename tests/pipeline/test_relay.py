@@ -37,3 +37,9 @@ def test_where_one_rank_gives_much_a_gathering_of_equal_shares_counts_for_all_of
 
 def test_before_anything_was_timed_the_sum_is_taken() -> None:
     assert relay_that_took({}).way([5, 0]) == "all_sum"
+
+
+def test_what_was_chosen_for_ever_new_sizes_does_not_pile_up() -> None:
+    relay = relay_that_took({"all_sum": {8: 1.0, 8_000: 1.0}, "all_gather": {8: 2.0, 8_000: 2.0}})
+    assert {relay.way([words, 7]) for words in range(10_000)} == {"all_sum"}
+    assert len(relay._chosen) < 5000
