@@ -95,17 +95,5 @@ class Assembly:
         most = self.settings.num_draft_tokens or MOST_GUESSES
         return Speculation(pace.seconds, most, draft_model=draft_model)
 
-    def _too_little(self, shortest: int) -> str:
-        """Why nothing can be served where the `shortest` sequence takes so many bytes."""
-        if bound := self.settings.kv_cache_bytes:
-            return (
-                f"--kv-cache-bytes {bound}: that is too little, the KV caches of even the shortest sequence take "
-                f"{shortest} bytes. Give more, or leave it out."
-            )
-        return (
-            "there is no memory left for KV caches after loading: close other programs, take a smaller model, "
-            "more machines or --kv-bits 8, or say how much there is with --kv-cache-bytes"
-        )
-
     def _bounds(self) -> list[tuple[Bound, Bound]]:
         return [bounds(self.settings, rank.footprint, rank.free_bytes) for rank in self.ranks]

@@ -13,7 +13,7 @@ from mlxserve.pipeline.link import Loaded
     ("settings", "named"),
     [
         (Settings(), "close other programs"),
-        (Settings(kv_cache_bytes=1000), "--kv-cache-bytes 1000 is too little"),
+        (Settings(kv_cache_bytes=1000), "--kv-cache-bytes 1000: that is too little"),
         (Settings(prefix_cache_bytes=5_000_000), "lower --prefix-cache-bytes, which is 5000000"),
     ],
 )
