@@ -50,6 +50,8 @@ class PrefixIndex:
         """Stored on each rank."""
         self.changes = 0
         """How often the tree has changed."""
+        self.splits = 0
+        """How often a segment was split: what is left of it has another length than before."""
 
     @property
     def cuttable(self) -> bool:
@@ -186,6 +188,7 @@ class PrefixIndex:
         self._nodes[head.key] = head
         path[-1] = head
         self.changes += 1
+        self.splits += 1
         return Split(rest.key, len(before), head.key)
 
     def _store(self, path: list[Node], room: _Room, tokens: Tokens, batch: int, row: int) -> Store:

@@ -19,11 +19,16 @@ class PrefixRecord:
         self._write = write
         self._written = index.changes
         self._written_at = time.monotonic()
+        self._splits = index.splits
 
     def keep(self, idle: bool) -> None:
-        """To be called after each step, and with `idle` when nothing is left to do."""
+        """To be called after each step, and with `idle` when nothing is left to do.
+
+        A split is written down at once: by an older record what begins with a split segment would be lost.
+        """
         if self._index.changes == self._written:
             return
-        if idle or time.monotonic() - self._written_at > LONGEST_UNWRITTEN:
+        if idle or self._index.splits > self._splits or time.monotonic() - self._written_at > LONGEST_UNWRITTEN:
             self._written, self._written_at = self._index.changes, time.monotonic()
+            self._splits = self._index.splits
             self._write(self._index.state())

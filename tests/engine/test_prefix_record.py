@@ -46,3 +46,13 @@ def test_what_a_restart_has_dropped_is_written_down_too(index: PrefixIndex) -> N
     after.restore(index.state(), [{first: 50}])
     record.keep(idle=True)
     assert written == [after.state()]
+
+
+def test_a_split_is_written_down_at_once_since_its_files_are(index: PrefixIndex) -> None:
+    written = list[bytes]()
+    record = PrefixRecord(index, written.append)
+    index.insert(list(range(50)), 0, 0)
+    record.keep(idle=True)
+    index.insert([*range(30), *range(200, 220)], 0, 0)
+    record.keep(idle=False)
+    assert written[1:] == [index.state()]

@@ -11,7 +11,7 @@ THINGS = [
     "gold", "wool", "fire", "jazz", "tides", "maps", "clocks", "bees", "apples", "stars", "rivers", "kites", "ships",
     "horses", "paper", "soap", "honey", "sand",
 ]  # fmt: skip
-TOKENS = 6
+TOKENS = 5
 
 
 def test_sixty_four_streams_get_the_texts_they_get_alone(shared: Shared, plain: Server) -> None:
