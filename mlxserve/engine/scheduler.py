@@ -69,6 +69,8 @@ class Scheduler:
         self._landed: list[Group] = []
         self._open: dict[int, Sequence] = {}
         self._batches = 0
+        self._held_up = False
+        """Whether none of those that wait could be let in, for want of memory or of what others are reading."""
 
     @property
     def busy(self) -> bool:
@@ -132,7 +134,7 @@ class Scheduler:
         prompts = self._next_prompts()
         if self._decoding.ready or (prompts and self._chunk(prompts, None)):
             return True
-        return prompts is None and bool(self._waiting) and self._room > 0
+        return prompts is None and bool(self._waiting) and self._room > 0 and not self._held_up
 
     def _next_prompts(self) -> PromptBatch | None:
         return next((batch for batch in self._reading if not batch.wholly_entered), None)
@@ -187,7 +189,8 @@ class Scheduler:
             return
         under_way = [sequence for batch in self._reading for sequence in batch.sequences]
         taken = self._waiting.take(self._room, self._lengths(0), under_way, self._widest_chunk)
-        if not taken.sequences:
+        self._held_up = not taken.sequences
+        if self._held_up:
             return
         self._batches += 1
         self._reading.append(PromptBatch(self._batches, taken.sequences, taken.borders))
@@ -201,15 +204,12 @@ class Scheduler:
 
     def _chunk(self, prompts: PromptBatch, group: Group | None) -> int:
         """How many tokens a row of `prompts` may enter now, with `group` ready for its next step."""
-        unread = prompts.unread * prompts.rows
         size = prompts.chunk or self._idle_chunk(prompts)
         if not self._decoding.rows:
-            self._allowance.nothing_runs()
-            prompts.chunk = size
             return size if self._pace.ranks == 1 else tapered(prompts.unread, size)
-        prompts.chunk = 0
         gap = self._pace.ranks > 1 and group is None
-        tokens = self._allowance.tokens(min(unread, size * prompts.rows), self._decoding_tokens, gap)
+        most = min(prompts.unread, size) * prompts.rows
+        tokens = self._allowance.tokens(most, self._decoding_tokens, gap)
         return min(size, -(-tokens // prompts.rows))
 
     def _idle_chunk(self, prompts: PromptBatch) -> int:
@@ -225,6 +225,9 @@ class Scheduler:
     def _read_chunk(self, prompts: PromptBatch, size: int, operations: list[CacheOperation], step: Step) -> Work:
         if prompts.at_border:
             self._decoding.store(prompts.batch, 0, prompts.sequences[0], operations)
+        if not self._decoding.rows:
+            self._allowance.nothing_runs()
+        prompts.chunk = 0 if self._decoding.rows else prompts.chunk or self._idle_chunk(prompts)
         work = prompts.next_chunk(size)
         if self._decoding.rows:
             gap = self._pace.ranks > 1 and self._decoding.ready is None
