@@ -61,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True):
     prompt_concurrency: int = 8
     prefill_step_size: int = 0
     """Most tokens of a prompt that are read in one pass; 0: chosen by prompt, ranks and measured times."""
-    prefill_share: float = 0.65
+    prefill_share: float = 0.5
     """Of the time, the share that reading prompts may take while answers are being written, 0 to 1."""
     kv_bits: int = 0
     """What keys and values are stored in: 8 or 4 bits where the cache type allows; 0: as computed."""
