@@ -38,9 +38,15 @@ class Pace:
         self._tables[together].forget(tokens)
 
     def tick(self, tokens: int, together: bool = False) -> float:
-        """Seconds of a tick whose largest pass has `tokens`; 0 where nothing was ever measured."""
-        table = self._tables[together]
-        return (table if table.measured else self._tables[False]).seconds(tokens)
+        """Seconds of a tick whose largest pass has `tokens`; 0 where nothing was ever measured.
+
+        Of several ranks together less may have been measured: beyond that it is as much longer as it was there.
+        """
+        alone, table = self._tables[False], self._tables[together]
+        if not together or tokens <= table.largest or not alone.measured:
+            return table.seconds(tokens)
+        longer = table.seconds(table.largest) / alone.seconds(table.largest) if table.measured else 1.0
+        return longer * alone.seconds(tokens)
 
     def seconds(self, tokens: int) -> float:
         """Seconds of a pass of `tokens` through all ranks, alone."""
@@ -67,6 +73,11 @@ class _Table:
     def measured(self) -> bool:
         return bool(self._entries)
 
+    @property
+    def largest(self) -> int:
+        """The most tokens of a pass that was measured."""
+        return int(self._sizes[-1]) if self._sizes else 0
+
     def note(self, tokens: int, seconds: float) -> None:
         entry = self._entries.setdefault(_class(tokens), _Entry())
         entry.note(tokens, seconds)
@@ -84,7 +95,7 @@ class _Table:
             entry.count = 0
 
     def seconds(self, tokens: int) -> float:
-        """Straight lines between what was measured; beyond the largest at least in proportion to it."""
+        """Straight lines between what was measured; beyond, the last goes on, or half in proportion if that is more."""
         sizes, seconds = self._sizes, self._seconds
         if not sizes:
             return 0.0
@@ -93,7 +104,7 @@ class _Table:
             return seconds[0]
         slope = self._slope(min(at, len(sizes) - 1))
         if at == len(sizes):
-            slope = max(slope, seconds[-1] / sizes[-1])
+            slope = max(slope, seconds[-1] / sizes[-1] / 2)
         return seconds[at - 1] + slope * (tokens - sizes[at - 1])
 
     def _slope(self, at: int) -> float:

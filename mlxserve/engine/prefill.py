@@ -103,6 +103,12 @@ def tapered(unread: int, size: int) -> int:
     return min(unread, math.ceil(unread * (1 - TAPER) / (1 - TAPER**chunks)))
 
 
+def longest_chunk(pace: Pace, most: int) -> int:
+    """Tokens of a pass that takes no longer than LONGEST_CHUNK_SECONDS on each rank; `most` 0: no other bound."""
+    bound = pace.largest(LONGEST_CHUNK_SECONDS, most or MOST_CHUNK_TOKENS, CHUNK_STEP)
+    return max(bound, min(FEWEST_CHUNK_TOKENS, most or FEWEST_CHUNK_TOKENS))
+
+
 def chunk_size(pace: Pace, unread: int, following: int, most: int) -> int:
     """Tokens of a chunk when nothing but prompts is read: `unread` of this one, `following` of those after it.
 
@@ -110,8 +116,7 @@ def chunk_size(pace: Pace, unread: int, following: int, most: int) -> int:
     chunk and the last leave ranks idle, so that short chunks are better, but each costs the reading of all weights:
     the number of chunks with which the last one is soonest through, by measured times. `most` 0: no other bound.
     """
-    bound = pace.largest(LONGEST_CHUNK_SECONDS, most or MOST_CHUNK_TOKENS, CHUNK_STEP)
-    longest = min(unread, max(bound, min(FEWEST_CHUNK_TOKENS, most or FEWEST_CHUNK_TOKENS)))
+    longest = min(unread, longest_chunk(pace, most))
     fewest = -(-unread // longest)
     if pace.ranks == 1:
         return -(-unread // fewest)

@@ -17,7 +17,7 @@ from mlxserve.engine.grouping import Grouping
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import Reading, Step
 from mlxserve.engine.pace import Pace
-from mlxserve.engine.prefill import PromptBatch, chunk_size, tapered
+from mlxserve.engine.prefill import PromptBatch, chunk_size, longest_chunk, tapered
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.sequence import Sequence
 from mlxserve.engine.sharing import Allowance
@@ -199,8 +199,8 @@ class Scheduler:
 
     @property
     def _widest_chunk(self) -> int:
-        """Tokens that one pass may have in all."""
-        return chunk_size(self._pace, 1 << 20, 0, self._limits.chunk)
+        """Tokens that prompts which are read together may have in all."""
+        return longest_chunk(self._pace, self._limits.chunk)
 
     def _chunk(self, prompts: PromptBatch, group: Group | None) -> int:
         """How many tokens a row of `prompts` may enter now, with `group` ready for its next step."""

@@ -13,7 +13,7 @@ from mlxserve.pipeline.plan import CacheOperation, Keep, Open
 _SHORT = [3, 1, 4]
 _LONG = [1, 5, 9, 2, 6]
 _NEXT = 2
-_SIZES = (1, 8, 64)
+_SIZES = (1, 8, 32, 128)
 _ROUNDS = 2
 """Passes of each size; the pace takes the first one's time less seriously the more there are."""
 _BATCH = 1

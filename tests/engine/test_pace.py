@@ -23,9 +23,16 @@ def test_between_what_was_measured_a_pass_takes_something_between() -> None:
     assert pace.tick(40) == pytest.approx(0.09)
 
 
-def test_beyond_what_was_measured_a_pass_takes_at_least_in_proportion() -> None:
+def test_beyond_what_was_measured_a_pass_takes_longer_however_flat_it_was_so_far() -> None:
     flat = measured(n1=0.03, n64=0.03)
-    assert flat.tick(640) >= 0.3
+    assert flat.tick(640) >= 0.15
+
+
+def test_ranks_together_are_as_much_slower_at_what_was_not_measured_as_at_what_was() -> None:
+    pace = measured(ranks=2, n1=0.03, n16=0.06, n64=0.12)
+    assert pace.tick(64, together=True) == pytest.approx(0.12)
+    pace.note(16, 0.09, together=True)
+    assert pace.tick(64, together=True) == pytest.approx(0.18)
 
 
 def test_one_disturbed_measurement_does_not_make_larger_passes_look_slow() -> None:
