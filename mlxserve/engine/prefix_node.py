@@ -28,7 +28,7 @@ def key_of(tokens: Tokens, passage: bool = False) -> str:
     return hashlib.blake2b(tokens, digest_size=16, person=b"passage" if passage else b"").hexdigest()
 
 
-def common_length(one: Tokens, other: Tokens) -> int:
+def common_length(one: Tokens | list[int], other: Tokens | list[int]) -> int:
     """How many tokens both begin with."""
     length = min(len(one), len(other))
     if one[:length] == other[:length]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,6 +9,7 @@ from itertools import islice
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.prefill import MOST_PADDING
 from mlxserve.engine.prefix import PrefixIndex
+from mlxserve.engine.prefix_node import common_length
 from mlxserve.engine.sequence import Sequence
 from mlxserve.pipeline.plan import Span
 
@@ -120,14 +120,6 @@ class Waiting:
             for other in others
             if not other.done and self._prefixes.fits(len(other.tokens))
         )
-
-
-def common_length(one: list[int], other: list[int]) -> int:
-    """How many tokens two sequences begin with in common."""
-    most = min(len(one), len(other))
-    if one[:most] == other[:most]:
-        return most
-    return bisect_left(range(1, most), True, key=lambda length: one[:length] != other[:length])
 
 
 def _fit(sequences: list[Sequence], most_tokens: int) -> bool:
