@@ -3,9 +3,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import mlx.core as mx
 import pytest
-from mlx_lm.utils import _get_classes
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
@@ -16,9 +14,9 @@ from mlxserve.engine.messages import Sampling
 from mlxserve.engine.pace import Pace
 from mlxserve.engine.sequence import Sequence
 from mlxserve.errors import UserError
-from mlxserve.pipeline.loading import load_model
 from mlxserve.pipeline.pipeline import OneRank
 from mlxserve.pipeline.stage import Stage
+from tests.engine import tiny
 from tests.engine.tiny import GREEDY, VOCABULARY, Log, Priced, alone, scheduler, submit, works
 from tests.models.tiny import tiny_config, tiny_weights, write_folder
 
@@ -36,23 +34,8 @@ CHEAP = 0.01
 
 @cache
 def stage(seed: int, vocabulary: int) -> Stage:
-    """A model like the large one in these tests; with seed 0 and as many tokens the same."""
-    config = {
-        "model_type": "qwen2",
-        "hidden_size": 64,
-        "num_hidden_layers": 4,
-        "intermediate_size": 128,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "rms_norm_eps": 1e-6,
-        "vocab_size": vocabulary,
-        "tie_word_embeddings": False,
-    }
-    mx.random.seed(seed)
-    model_class, arguments = _get_classes(config)
-    model = model_class(arguments.from_dict(config))
-    model.eval()
-    return load_model(model, Settings()).stage
+    """A model like the large one in these tests; with seed 0 and as many tokens the same, in memory of its own."""
+    return tiny.stage.__wrapped__(seed=seed, vocabulary=vocabulary)
 
 
 class Counted(DraftModel):

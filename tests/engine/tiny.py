@@ -30,8 +30,8 @@ GREEDY = Sampling(seed=0, temperature=0.0)
 
 
 @cache
-def stage(ranks: int = 1, rank: int = 0) -> Stage:
-    """The layers of a tiny qwen2 that belong to one rank."""
+def stage(ranks: int = 1, rank: int = 0, seed: int = 0, vocabulary: int = VOCABULARY) -> Stage:
+    """The layers of a tiny qwen2 that belong to one rank; the same for equal seeds and vocabularies."""
     config = {
         "model_type": "qwen2",
         "hidden_size": 64,
@@ -40,10 +40,10 @@ def stage(ranks: int = 1, rank: int = 0) -> Stage:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "rms_norm_eps": 1e-6,
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "tie_word_embeddings": False,
     }
-    mx.random.seed(0)
+    mx.random.seed(seed)
     model_class, arguments = _get_classes(config)
     model = model_class(arguments.from_dict(config))
     model.eval()
