@@ -14,7 +14,8 @@ from tests.system.server import Server, start
 from tests.system.test_mistakes import ends_with
 
 Own = Callable[[Server], Server]
-CAPITALS = {"France": "Paris", "Egypt": "Cairo", "Japan": "Tokyo", "Germany": "Berlin"}
+CAPITALS = {"Greece": "Athens", "Egypt": "Cairo", "Japan": "Tokyo", "Germany": "Berlin"}
+"""Questions whose every token leads the next likeliest by more than 0.5; France's first leads by 0.08 only."""
 
 
 def test_answers_from_eight_bits_make_sense(own: Own) -> None:
@@ -27,7 +28,7 @@ def test_answers_from_eight_bits_make_sense(own: Own) -> None:
     again = ask_each(server, questions)
     assert [answer.text for answer in again] == [answer.text for answer in together]
     assert all(answer.cached >= answer.usage.prompt_tokens - FEWEST_NEW for answer in again)
-    assert ask(server, Question("What is the capital of France?", 20)).text == "The capital of France is Paris."
+    assert ask(server, Question("What is the capital of Egypt?", 20)).text == "The capital of Egypt is Cairo."
 
 
 def test_a_model_whose_heads_are_too_narrow_for_it_ends_all_ranks(own: Own, tmp_path: Path) -> None:
