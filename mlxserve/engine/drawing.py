@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import cast
 
 import mlx.core as mx
 
@@ -20,7 +21,6 @@ from mlxserve.engine.prefill import PromptBatch
 from mlxserve.engine.sampler import sample
 from mlxserve.engine.sequence import Sequence
 from mlxserve.engine.verification import Guesses, Verdict, verify
-from mlxserve.pipeline.pipeline import token_rows
 
 
 @dataclass
@@ -100,7 +100,8 @@ class Drawing:
         """Look at all drawn tokens but those of the last `leave` flights, which are still being computed."""
         while len(self._unread) > leave:
             drawn = self._unread.popleft()
-            tokens = token_rows(drawn.tokens[None])[0]
+            # Nothing may be computed for this: it would queue behind the step that has just been started.
+            tokens = cast("list[int]", drawn.tokens.tolist())
             told = drawn.likelihoods.told([one.top_logprobs for one in drawn.sequences]) if drawn.likelihoods else []
             for sequence, token, likelihood in zip_longest(drawn.sequences, tokens, told):
                 if not sequence.done:
