@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True):
     context_length: int = 0
     """Tokens of prompt and answer together; 0: what the model's config says."""
     decode_concurrency: int = 32
-    prompt_concurrency: int = 8
+    prompt_concurrency: int = 32
     prefill_step_size: int = 0
     """Most tokens of a prompt that are read in one pass; 0: chosen by prompt, ranks and measured times."""
     prefill_share: float = 0.5

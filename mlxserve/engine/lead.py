@@ -35,7 +35,7 @@ from mlxserve.pipeline.selftest import RelayFindings
 
 _GAP = 0.005
 """Seconds between requests that still count as coming together."""
-_LONGEST_GATHERING = 0.04
+_LONGEST_GATHERING = 0.1
 
 
 def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group | None) -> NoReturn:

@@ -15,6 +15,9 @@ MOST_PADDING = 0.5
 """Filling that is accepted for reading prompts together, as a share of their tokens."""
 LONGEST_CHUNK_SECONDS = 1.0
 """So that progress is seen, and who leaves or comes is noticed, while a long prompt is read."""
+CHUNKS_TOGETHER = 2
+"""The longest chunks that prompts which are read together may take: who comes in a crowd waits for all of it, but then
+all are decoded together, which costs little more than decoding the first of them."""
 MOST_CHUNK_TOKENS = 2048
 FEWEST_CHUNK_TOKENS = 32
 CHUNK_STEP = 32

@@ -17,7 +17,7 @@ from mlxserve.engine.grouping import Grouping
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import Reading, Step
 from mlxserve.engine.pace import Pace
-from mlxserve.engine.prefill import PromptBatch, chunk_size, longest_chunk, tapered
+from mlxserve.engine.prefill import CHUNKS_TOGETHER, PromptBatch, chunk_size, longest_chunk, tapered
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.sequence import Sequence
 from mlxserve.engine.sharing import Allowance
@@ -188,7 +188,7 @@ class Scheduler:
         if not self._waiting or self._room < 1 or self._next_prompts():
             return
         under_way = [sequence for batch in self._reading for sequence in batch.sequences]
-        taken = self._waiting.take(self._room, self._lengths(0), under_way, self._widest_chunk)
+        taken = self._waiting.take(self._room, self._lengths(0), under_way, self._widest_batch)
         self._held_up = not taken.sequences
         if self._held_up:
             return
@@ -198,9 +198,9 @@ class Scheduler:
         operations.append(Open(self._batches, len(taken.sequences), prefixes))
 
     @property
-    def _widest_chunk(self) -> int:
+    def _widest_batch(self) -> int:
         """Tokens that prompts which are read together may have in all."""
-        return longest_chunk(self._pace, self._limits.chunk)
+        return CHUNKS_TOGETHER * longest_chunk(self._pace, self._limits.chunk)
 
     def _chunk(self, prompts: PromptBatch, group: Group | None) -> int:
         """How many tokens a row of `prompts` may enter now, with `group` ready for its next step."""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Literal
+from dataclasses import dataclass
 
 from mlxserve.engine.pace import Pace
 from mlxserve.pipeline.pipeline import Work
 
-_Kind = Literal["decode", "verify", "chunk", "last", "nothing"]
+
+@dataclass(frozen=True)
+class _Queued:
+    """A pass that one rank computes or is about to."""
+
+    tokens: int
+    began: float
+    """When it could be begun at the earliest, as `time.perf_counter` tells it."""
 
 
 class Timing:
@@ -19,23 +26,22 @@ class Timing:
         self._pace = pace
         self._mark: float | None = None
         self._under_way: deque[int] = deque([0] * pace.ranks, maxlen=pace.ranks)
-        self._before: tuple[_Kind, int, float] = ("nothing", 0, 0.0)
+        self._queued: deque[_Queued] = deque()
+        self._finished = 0.0
 
     def begin(self) -> None:
         """A step begins, perhaps after idleness."""
         if self._mark is None:
             self._mark = time.perf_counter()
-            self._before = ("nothing", 0, 0.0)
 
     def end(self, work: Work | None, wholly: bool, idle: bool) -> None:
         """The step is over in which `work` entered; `wholly`: and left; `idle`: nothing is left to do."""
         now = time.perf_counter()
         assert self._mark is not None
-        seconds = now - self._mark
         if self._pace.ranks == 1:
-            self._note_queued(work, seconds)
+            self._note_queued(work, self._mark, now)
         else:
-            self._note_tick(work.tokens.size if work else 0, seconds, wholly)
+            self._note_tick(work.tokens.size if work else 0, now - self._mark, wholly)
         self._mark = None if idle else now
 
     def _note_tick(self, tokens: int, seconds: float, wholly: bool) -> None:
@@ -48,24 +54,18 @@ class Timing:
         if computing:
             self._pace.note(max(computing), seconds, together=len(computing) > 1)
 
-    def _note_queued(self, work: Work | None, seconds: float) -> None:
-        """On one rank passes are queued and waited for a step later: only some steps tell how long one took."""
-        kind, size = _kind(work), work.tokens.size if work else 0
-        kind_before, size_before, seconds_before = self._before
-        if (kind, size) == (kind_before, size_before) == ("decode", size) or kind == kind_before in ("chunk", "verify"):
-            self._pace.note(size, seconds)
-        elif (kind_before, kind) == ("decode", "chunk") and self._pace.knows(size_before):
-            self._pace.note(size, max(0.0, seconds_before + seconds - self._pace.tick(size_before)))
-        elif (kind_before, kind) == ("last", "decode"):
-            self._pace.note(size_before, seconds_before + seconds)
-        self._before = (kind, size, seconds)
-
-
-def _kind(work: Work | None) -> _Kind:
-    if work is None:
-        return "nothing"
-    if work.tokens.shape[1] == 1:
-        return "decode"
-    if work.logits == "all":
-        return "verify"
-    return "chunk" if work.logits == "none" else "last"
+    def _note_queued(self, work: Work | None, began: float, now: float) -> None:
+        """On one rank the tokens drawn from a pass are waited for a step later: so long it runs on."""
+        runs_on = 0
+        if work is not None:
+            self._queued.append(_Queued(work.tokens.size, began))
+            runs_on = int(work.logits == "last")
+        finished = [self._queued.popleft() for _ in range(len(self._queued) - runs_on)]
+        if not finished:
+            return
+        *before, last = finished
+        if all(self._pace.knows(one.tokens) for one in before):
+            start = max(self._finished, finished[0].began)
+            seconds = now - start - sum(self._pace.tick(one.tokens) for one in before)
+            self._pace.note(last.tokens, max(0.0, seconds))
+        self._finished = now
