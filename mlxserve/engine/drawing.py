@@ -1,7 +1,7 @@
 """From logits to tokens that are told: a token is drawn for each row that has come out of the pipeline.
 
-On one rank the tokens of a step are looked at while the next is being computed, so a sequence that ends is noticed one
-step late; its row's surplus token is dropped.
+On one rank the tokens of a decode step are looked at while the next is being computed, so a sequence that ends is
+noticed one step late; its row's surplus token is dropped. An answer's first token is looked at as soon as it is there.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ class Flight:
     """Which are verified by what lands."""
     targets: list[int] = field(default_factory=list)
     """The prompt's tokens that follow those of this chunk, where their likelihoods are wanted."""
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it brings just the next token of answers that have begun."""
+        return isinstance(self.origin, Group) and not self.guesses
 
 
 @dataclass(frozen=True)

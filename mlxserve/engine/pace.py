@@ -7,6 +7,7 @@ shorter or longer when other ranks compute at the same time, so both are kept.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from itertools import accumulate
 
@@ -40,12 +41,13 @@ class Pace:
     def tick(self, tokens: int, together: bool = False) -> float:
         """Seconds of a tick whose largest pass has `tokens`; 0 where nothing was ever measured.
 
-        Of several ranks together less may have been measured: beyond that it is as much longer as it was there.
+        Of several ranks together less may have been measured: beside that it is as much longer as it was there.
         """
         alone, table = self._tables[False], self._tables[together]
-        if not together or tokens <= table.largest or not alone.measured:
+        nearest = min(max(tokens, table.smallest), table.largest)
+        if not together or tokens == nearest or not alone.measured:
             return table.seconds(tokens)
-        longer = table.seconds(table.largest) / alone.seconds(table.largest) if table.measured else 1.0
+        longer = table.seconds(nearest) / alone.seconds(nearest) if table.measured else 1.0
         return longer * alone.seconds(tokens)
 
     def seconds(self, tokens: int) -> float:
@@ -72,6 +74,11 @@ class _Table:
     @property
     def measured(self) -> bool:
         return bool(self._entries)
+
+    @property
+    def smallest(self) -> int:
+        """The fewest tokens of a pass that was measured."""
+        return math.ceil(self._sizes[0]) if self._sizes else 0
 
     @property
     def largest(self) -> int:

@@ -104,12 +104,13 @@ class Scheduler:
         work = self._schedule(operations, step)
         alone = work is not None and not self._pipeline.in_flight and not self._more_follows
         logits = self._pipeline.tick(operations, work, nothing_follows=alone)
+        runs_on = self._pipeline.depth == 1 and bool(self._flights) and self._flights[0].decodes
         if logits is not None:
             self._land(logits, step)
-        self._drawing.read(step, leave=1 if self._pipeline.depth == 1 and logits is not None else 0)
+        self._drawing.read(step, leave=int(runs_on))
         for ended in [*(new.id for new in step.tokens if new.finish), *(failed.id for failed in step.failed)]:
             self._open.pop(ended, None)
-        self._timing.end(work, alone, not self.busy)
+        self._timing.end(work, alone, not self.busy, runs_on)
         return step
 
     def _schedule(self, operations: list[CacheOperation], step: Step) -> Work | None:

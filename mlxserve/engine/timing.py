@@ -34,12 +34,15 @@ class Timing:
         if self._mark is None:
             self._mark = time.perf_counter()
 
-    def end(self, work: Work | None, wholly: bool, idle: bool) -> None:
-        """The step is over in which `work` entered; `wholly`: and left; `idle`: nothing is left to do."""
+    def end(self, work: Work | None, wholly: bool, idle: bool, runs_on: bool) -> None:
+        """The step is over in which `work` entered.
+
+        `wholly`: and left; `idle`: nothing is left to do; `runs_on`: one rank still computes it.
+        """
         now = time.perf_counter()
         assert self._mark is not None
         if self._pace.ranks == 1:
-            self._note_queued(work, self._mark, now)
+            self._note_queued(work, runs_on, self._mark, now)
         else:
             self._note_tick(work.tokens.size if work else 0, now - self._mark, wholly)
         self._mark = None if idle else now
@@ -51,15 +54,13 @@ class Timing:
             return
         self._under_way.appendleft(tokens)
         computing = [size for size in self._under_way if size]
-        if computing:
+        if any(list(self._under_way)[:-1]):  # the last rank alone: then what is done with its logits was timed, too
             self._pace.note(max(computing), seconds, together=len(computing) > 1)
 
-    def _note_queued(self, work: Work | None, began: float, now: float) -> None:
-        """On one rank the tokens drawn from a pass are waited for a step later: so long it runs on."""
-        runs_on = 0
+    def _note_queued(self, work: Work | None, runs_on: bool, began: float, now: float) -> None:
+        """On one rank the tokens drawn in a decode step are waited for a step later."""
         if work is not None:
             self._queued.append(_Queued(work.tokens.size, began))
-            runs_on = int(work.logits == "last")
         finished = [self._queued.popleft() for _ in range(len(self._queued) - runs_on)]
         if not finished:
             return

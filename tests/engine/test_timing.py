@@ -32,7 +32,7 @@ def _work(rows: int, length: int, logits: Logits) -> Work:
 def _step(timing: Timing, clock: Clock, work: Work | None, until: float, idle: bool = False) -> None:
     timing.begin()
     clock.now = until
-    timing.end(work, wholly=True, idle=idle)
+    timing.end(work, wholly=True, idle=idle, runs_on=work is not None and work.tokens.shape[1] == 1)
 
 
 def test_decode_steps_that_wait_for_the_one_before(clock: Clock) -> None:
@@ -58,12 +58,12 @@ def test_a_chunk_between_decode_steps_waits_for_the_step_before_it(clock: Clock)
     assert pace.tick(4) == pytest.approx(0.05, rel=0.03)
 
 
-def test_the_last_chunk_of_a_prompt_is_waited_for_by_the_step_after_it(clock: Clock) -> None:
+def test_a_decode_step_after_a_prompt_is_waited_for_by_the_step_after_it(clock: Clock) -> None:
     pace = Pace(1)
     timing = Timing(pace)
-    _step(timing, clock, _work(1, 40, "last"), 100.002)
-    _step(timing, clock, _work(1, 1, "last"), 100.120)
+    _step(timing, clock, _work(1, 40, "last"), 100.120)
     assert pace.tick(40) == pytest.approx(0.12)
+    _step(timing, clock, _work(1, 1, "last"), 100.122)
     _step(timing, clock, None, 100.160, idle=True)
     assert pace.tick(1) == pytest.approx(0.04)
 
@@ -84,3 +84,17 @@ def test_a_step_of_unknown_length_is_not_guessed_at(clock: Clock) -> None:
     _step(timing, clock, _work(2, 1, "last"), 100.001)
     _step(timing, clock, _work(1, 100, "none"), 100.400)
     assert pace.tick(100) == 0.0
+
+
+def test_over_two_ranks_the_last_ones_tick_alone_is_not_noted(clock: Clock) -> None:
+    """Its logits are dealt with in the same time."""
+    pace = Pace(2)
+    timing = Timing(pace)
+    ticks: list[tuple[int, float]] = [(100, 0.1), (80, 0.11), (0, 0.5)]
+    for tokens, seconds in ticks:
+        timing.begin()
+        clock.now += seconds
+        timing.end(_work(1, tokens, "last") if tokens else None, wholly=False, idle=False, runs_on=False)
+    assert pace.tick(100) == pytest.approx(0.1)
+    assert pace.tick(100, together=True) == pytest.approx(0.11)
+    assert pace.tick(80) == pytest.approx(0.1)
