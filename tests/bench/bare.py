@@ -1,6 +1,6 @@
-"""The limit: a bare greedy loop over the model, without a server, prompts not counted.
+"""The limit: a bare greedy loop over the model, without a server.
 
-Run as `python -m tests.bench.bare FOLDER TOKENS BATCH…`; prints the tokens per second of each batch size as JSON.
+Run as `python -m tests.bench.bare FOLDER speeds TOKENS BATCH…` or `… FOLDER reading NEW,BEFORE…`; prints JSON.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 import mlx.core as mx
@@ -16,24 +17,50 @@ from mlx_lm.models.cache import BatchKVCache
 from mlx_lm.utils import load_model
 
 WARM_UP_TOKENS = 4
-PROMPT_LENGTH = 57
-"""As long as the prompts of the workload chat with the packaged model's template."""
+PROMPT_LENGTH = 46
+"""As long as the prompts of the workload chat with the random model's template."""
+ANSWER = 32
+"""Tokens of an answer where prompts are counted, as in the workload chat."""
+READINGS = 3
 
 
-def decode_speed(model: nn.Module, batch: int, tokens: int) -> float:
-    """Tokens after the first per second, `batch` sequences together; each step enqueued before the last is read."""
+def speeds(model: nn.Module, batch: int, tokens: int) -> tuple[float, float]:
+    """Tokens per second of `batch` sequences together: after the first, and of whole answers with prompts counted.
+
+    Each step is enqueued before the last is read. Prompts are read as mlx-lm does: all but the last token, then that.
+    """
     caches = [BatchKVCache([0] * batch) for _ in model.layers]
     prompts = mx.random.randint(0, model.args.vocab_size, (batch, PROMPT_LENGTH))
-    token = _step(model, prompts, caches)
-    mx.eval(token)
+    mx.eval(prompts)
     start = perf_counter()
+    _read(model, prompts[:, :-1], caches)
+    token = _step(model, prompts[:, -1:], caches)
+    mx.eval(token)
+    began = perf_counter()
     for _ in range(tokens - 1):
         following = _step(model, token[:, None], caches)
         mx.async_eval(following)  # type: ignore[no-untyped-call]
         token.tolist()
         token = following
     mx.eval(token)
-    return batch * (tokens - 1) / (perf_counter() - start)
+    step = (perf_counter() - began) / (tokens - 1)
+    return batch / step, batch * ANSWER / (began - start + (ANSWER - 1) * step)
+
+
+def reading(model: nn.Module, new: int, before: int) -> float:
+    """Seconds to the first token of a sequence whose first `before` tokens have been read: `new` are yet to be."""
+    caches = [BatchKVCache([0]) for _ in model.layers]
+    prompt = mx.random.randint(0, model.args.vocab_size, (1, before + new))
+    _read(model, prompt[:, :before], caches)
+    start = perf_counter()
+    _read(model, prompt[:, before:-1], caches)
+    mx.eval(_step(model, prompt[:, -1:], caches))
+    return perf_counter() - start
+
+
+def _read(model: nn.Module, tokens: mx.array, caches: list[BatchKVCache]) -> None:
+    model(tokens, cache=caches)
+    mx.eval([cache.state for cache in caches])
 
 
 def _step(model: nn.Module, tokens: mx.array, caches: list[BatchKVCache]) -> mx.array:
@@ -41,13 +68,20 @@ def _step(model: nn.Module, tokens: mx.array, caches: list[BatchKVCache]) -> mx.
     return mx.argmax(model(tokens, cache=caches)[:, -1], axis=-1)
 
 
-def main(folder: str, tokens: str, *batches: str) -> None:
+def main(folder: str, what: str, *numbers: str) -> None:
     model, _ = load_model(Path(folder))
-    speeds = []
-    for batch in map(int, batches):
-        decode_speed(model, batch, WARM_UP_TOKENS)
-        speeds.append(decode_speed(model, batch, int(tokens)))
-    print(json.dumps(speeds))
+    speeds(model, 1, WARM_UP_TOKENS)
+    found: list[object] = []
+    if what == "reading":
+        for pair in numbers:
+            new, before = map(int, pair.split(","))
+            found.append(median(reading(model, new, before) for _ in range(READINGS)))
+    else:
+        tokens, *batches = map(int, numbers)
+        for batch in batches:
+            speeds(model, batch, WARM_UP_TOKENS)
+            found.append(speeds(model, batch, tokens))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

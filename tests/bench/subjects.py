@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -48,9 +49,20 @@ def serving(name: str, start: Start) -> Iterator[tuple[str, Server]]:
         yield f"http://{HERE}:{port}", server
 
 
-def bare_speeds(start: Start, streams: tuple[int, ...], tokens: int) -> list[float]:
-    """The bare loop's tokens per second by batch, in a process of its own. Raises SubjectError."""
-    command = [sys.executable, "-m", "tests.bench.bare", str(start.folder), str(tokens), *map(str, streams)]
+def bare_speeds(start: Start, streams: tuple[int, ...], tokens: int) -> list[tuple[float, float]]:
+    """The bare loop's tokens per second by batch, after the first and with prompts counted. Raises SubjectError."""
+    found = _bare(start, "speeds", str(tokens), *map(str, streams))
+    return [(decode, whole) for decode, whole in found]
+
+
+def bare_reading(start: Start, pairs: list[tuple[int, int]]) -> list[float]:
+    """Seconds in which the bare loop reads the first of each two numbers of tokens after the second one's."""
+    return _bare(start, "reading", *(f"{new},{before}" for new, before in pairs))
+
+
+def _bare(start: Start, *arguments: str) -> list[Any]:
+    """What the bare loop found, in a process of its own. Raises SubjectError."""
+    command = [sys.executable, "-m", "tests.bench.bare", str(start.folder), *arguments]
     done = subprocess.run(command, env=_alone(start), capture_output=True, text=True)
     if done.returncode:
         raise SubjectError(f"the bare loop failed:\n{done.stderr}")
