@@ -71,6 +71,26 @@ def test_prompts_of_different_lengths_that_are_read_together_in_several_chunks_g
         assert log.tokens[number] == alone(submit(number, prompt))
 
 
+def test_prompts_of_a_burst_are_read_together_though_they_take_two_chunks() -> None:
+    burst = scheduler(pace=Priced(1, token_cost=1.0))  # a chunk of a second: 96 tokens
+    for number in range(3):
+        burst.add(submit(number, [(number + 5 * column) % 500 for column in range(60)], tokens=3))
+    Log().run(burst)
+    assert [work.tokens.shape for work in works(burst)] == [(3, 30), (3, 30), (3, 1), (3, 1)]
+
+
+def test_the_first_token_is_told_in_the_step_that_reads_the_prompt() -> None:
+    """Not a step later, as those that follow are."""
+    one, log = scheduler(), Log()
+    one.add(submit(1, PROMPTS[2], tokens=4))
+    log.step(one)
+    assert len(log.tokens[1]) == 1
+    log.step(one)
+    assert len(log.tokens[1]) == 1
+    log.step(one)
+    assert len(log.tokens[1]) == 2
+
+
 def test_a_stop_token_ends_a_sequence_and_is_the_last_it_gets() -> None:
     expected = alone(submit(1, PROMPTS[3]))
     stop = expected[4]
