@@ -54,7 +54,8 @@ class Timing:
             return
         self._under_way.appendleft(tokens)
         computing = [size for size in self._under_way if size]
-        if any(list(self._under_way)[:-1]):  # the last rank alone: then what is done with its logits was timed, too
+        # Where only the last rank computes, what is done with its logits was timed as well.
+        if any(list(self._under_way)[:-1]):
             self._pace.note(max(computing), seconds, together=len(computing) > 1)
 
     def _note_queued(self, work: Work | None, runs_on: bool, began: float, now: float) -> None:

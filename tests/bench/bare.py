@@ -1,6 +1,6 @@
 """The limit: a bare greedy loop over the model, without a server.
 
-Run as `python -m tests.bench.bare FOLDER speeds TOKENS BATCH…` or `… FOLDER reading NEW,BEFORE…`; prints JSON.
+Run as `python -m tests.bench.bare FOLDER speeds TOKENS ANSWER BATCH…` or `… FOLDER reading NEW,BEFORE…`; prints JSON.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from mlx_lm.utils import load_model
 WARM_UP_TOKENS = 4
 PROMPT_LENGTH = 46
 """As long as the prompts of the workload chat with the random model's template."""
-ANSWER = 32
-"""Tokens of an answer where prompts are counted, as in the workload chat."""
 READINGS = 3
 
 
-def speeds(model: nn.Module, batch: int, tokens: int) -> tuple[float, float]:
-    """Tokens per second of `batch` sequences together: after the first, and of whole answers with prompts counted.
+def speeds(model: nn.Module, batch: int, tokens: int, answer: int) -> tuple[float, float]:
+    """Tokens per second of `batch` sequences together: after the first, by `tokens`; with prompts, of an `answer`.
 
     Each step is enqueued before the last is read. Prompts are read as mlx-lm does: all but the last token, then that.
     """
@@ -44,7 +42,7 @@ def speeds(model: nn.Module, batch: int, tokens: int) -> tuple[float, float]:
         token = following
     mx.eval(token)
     step = (perf_counter() - began) / (tokens - 1)
-    return batch / step, batch * ANSWER / (began - start + (ANSWER - 1) * step)
+    return batch / step, batch * answer / (began - start + (answer - 1) * step)
 
 
 def reading(model: nn.Module, new: int, before: int) -> float:
@@ -70,17 +68,17 @@ def _step(model: nn.Module, tokens: mx.array, caches: list[BatchKVCache]) -> mx.
 
 def main(folder: str, what: str, *numbers: str) -> None:
     model, _ = load_model(Path(folder))
-    speeds(model, 1, WARM_UP_TOKENS)
+    speeds(model, 1, WARM_UP_TOKENS, 1)
     found: list[object] = []
     if what == "reading":
         for pair in numbers:
             new, before = map(int, pair.split(","))
             found.append(median(reading(model, new, before) for _ in range(READINGS)))
     else:
-        tokens, *batches = map(int, numbers)
+        tokens, answer, *batches = map(int, numbers)
         for batch in batches:
-            speeds(model, batch, WARM_UP_TOKENS)
-            found.append(speeds(model, batch, tokens))
+            speeds(model, batch, WARM_UP_TOKENS, 1)
+            found.append(speeds(model, batch, tokens, answer))
     print(json.dumps(found))
 
 

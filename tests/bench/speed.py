@@ -109,7 +109,7 @@ class SpeedPart:
 
 def _measure(subject: str, start: Start, tokens: int) -> dict[int, Speed]:
     if subject == "bare":
-        speeds = bare_speeds(start, STREAMS, DECODE_TOKENS)
+        speeds = bare_speeds(start, STREAMS, DECODE_TOKENS, tokens)
         return {number: Speed(whole, decode) for number, (decode, whole) in zip(STREAMS, speeds, strict=True)}
     found = {}
     wanted = STREAMS[:3] if subject in TWO_RANKS else STREAMS

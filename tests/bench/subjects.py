@@ -49,9 +49,12 @@ def serving(name: str, start: Start) -> Iterator[tuple[str, Server]]:
         yield f"http://{HERE}:{port}", server
 
 
-def bare_speeds(start: Start, streams: tuple[int, ...], tokens: int) -> list[tuple[float, float]]:
-    """The bare loop's tokens per second by batch, after the first and with prompts counted. Raises SubjectError."""
-    found = _bare(start, "speeds", str(tokens), *map(str, streams))
+def bare_speeds(start: Start, streams: tuple[int, ...], tokens: int, answer: int) -> list[tuple[float, float]]:
+    """The bare loop's tokens per second by batch: after the first, and of an `answer` with its prompt.
+
+    Raises SubjectError.
+    """
+    found = _bare(start, "speeds", *map(str, (tokens, answer, *streams)))
     return [(decode, whole) for decode, whole in found]
 
 
