@@ -21,7 +21,7 @@ class Group:
     batch: int
     sequences: list[Sequence]
     inputs: mx.array | None
-    """The token that each row goes on with, [rows], perhaps not computed yet; None while a step is on its way."""
+    """The token that each row goes on with, [rows, 1], perhaps not computed yet; None while a step is on its way."""
     rejected: list[int] = field(default_factory=list)
     """The tokens at the end of each row's caches that are to be forgotten, where there are any."""
 
@@ -81,7 +81,7 @@ class Decoding:
     def step(self, group: Group, guesses: Guesses | None) -> Work:
         """The next decode step of `group`, which verifies `guesses` where there are any."""
         assert group.inputs is not None
-        work = Work(group.batch, group.inputs[:, None], [], "last")
+        work = Work(group.batch, group.inputs, [], "last")
         if guesses:
             work = Work(group.batch, guesses.inputs(group.sequences), [], "all")
         group.inputs = None

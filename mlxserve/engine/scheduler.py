@@ -269,17 +269,17 @@ class Scheduler:
         if flight.guesses:
             self._land_guesses(flight, logits, step)
             return
-        tokens = self._drawing.draw(flight.sequences, logits[:, -1], step)
+        inputs = self._drawing.draw(flight.sequences, logits[:, -1], step)
         if isinstance(flight.origin, Group):
-            flight.origin.inputs = tokens
+            flight.origin.inputs = inputs
         else:
             self._reading.remove(flight.origin)
-            self._landed.append(Group(flight.origin.batch, flight.sequences, tokens))
+            self._landed.append(Group(flight.origin.batch, flight.sequences, inputs))
 
     def _land_guesses(self, flight: Flight, logits: mx.array, step: Step) -> None:
         verdicts = self._drawing.verify(flight, logits, step)
         if self._speculation and flight.guesses:
             self._speculation.settle(flight.sequences, flight.guesses, verdicts)
         assert isinstance(flight.origin, Group)
-        flight.origin.inputs = mx.array([sequence.tokens[-1] for sequence in flight.sequences], mx.int32)
+        flight.origin.inputs = mx.array([[sequence.tokens[-1]] for sequence in flight.sequences], mx.int32)
         flight.origin.rejected = [verdict.trim for verdict in verdicts] if any(one.trim for one in verdicts) else []
