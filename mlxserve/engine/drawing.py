@@ -63,7 +63,7 @@ class Drawing:
         return bool(self._unread)
 
     def draw(self, sequences: list[Sequence], logits: mx.array, step: Step) -> mx.array:
-        """Draw a token for each of `sequences` from `logits` [rows, vocabulary]: [rows, 1], perhaps not computed yet."""
+        """Draw a token for each of `sequences` from `logits` [rows, vocabulary]: [rows, 1], perhaps not computed."""
         if any(sequence.matcher for sequence in sequences):
             self.read(step)  # grammars go on from tokens that are known
         settings = [sequence.sampling for sequence in sequences]

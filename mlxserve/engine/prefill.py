@@ -15,7 +15,7 @@ MOST_PADDING = 0.5
 """Filling that is accepted for reading prompts together, as a share of their tokens."""
 LONGEST_CHUNK_SECONDS = 1.0
 """So that progress is seen, and who leaves or comes is noticed, while a long prompt is read."""
-CHUNKS_TOGETHER = 2
+CHUNKS_TOGETHER = 3
 """The longest chunks that prompts which are read together may take: who comes in a crowd waits for all of it, but then
 all are decoded together, which costs little more than decoding the first of them."""
 MOST_CHUNK_TOKENS = 2048
