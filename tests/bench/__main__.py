@@ -51,7 +51,8 @@ def main() -> int:
             goals += _part(name, setup)
     except KeyboardInterrupt:
         code = 130
-    write(args.output, goals, list(SPEED), setup, shlex.join(["python", "-m", "tests.bench", *sys.argv[1:]]))
+    command = shlex.join(["python", "-m", "tests.bench", *sys.argv[1:]])
+    write(args.output, goals, list(SPEED), setup, command, keep=args.keep)
     print(summary(goals))
     return code
 
@@ -72,6 +73,9 @@ def _flags() -> argparse.ArgumentParser:
         "--only", type=listed(one_of(tuple(PARTS))), default=tuple(PARTS), metavar="NAME,NAME",
         help=f"which parts are run (default: all: {', '.join(PARTS)})",
     )  # fmt: skip
+    parser.add_argument(
+        "--keep", action="store_true", help="leave in the page what former runs measured of the other parts"
+    )
     parser.add_argument("--tokens", type=whole(1), default=32, metavar="N", help="tokens of a chat (default: 32)")
     parser.add_argument(
         "--threads", type=whole(1), default=1, metavar="N",

@@ -17,6 +17,8 @@ class Goal(msgspec.Struct, frozen=True):
     bound: float
     measured: list[float]
     note: str = ""
+    run: str = ""
+    """When it was measured, and with which build."""
 
     @property
     def value(self) -> float | None:

@@ -13,7 +13,7 @@ from mlxserve.versions import lines
 
 from .goals import Goal
 from .setup import Setup
-from .speed import STREAMS, SpeedPart
+from .speed import STREAMS, SpeedPart, Speeds
 
 INTRODUCTION = """\
 # Benchmarks
@@ -24,14 +24,30 @@ number of BLAS threads. What each figure means is told by `mlxserve bench --help
 """
 
 
-def write(path: Path, goals: list[Goal], parts: list[SpeedPart], setup: Setup, command: str) -> None:
-    """Write `path`, and the same figures as JSON beside it."""
+def write(
+    path: Path, goals: list[Goal], parts: list[SpeedPart], setup: Setup, command: str, *, keep: bool = False
+) -> None:
+    """Write `path`, and the same figures as JSON beside it; with `keep` also what that has of other parts."""
     machine = facts(setup, command)
+    run = ", ".join([machine["date"], *(line for line in machine["versions"] if line.startswith("build "))])
+    goals = [msgspec.structs.replace(goal, run=run) for goal in goals]
+    if keep and path.with_suffix(".json").exists():
+        goals = _kept(path.with_suffix(".json"), {goal.part for goal in goals}, parts) + goals
     path.write_text(markdown(goals, parts, machine))
     speeds = {part.name: msgspec.to_builtins(part.speeds, str_keys=True) for part in parts}
     told = [msgspec.to_builtins(goal) | {"value": goal.value, "met": goal.met} for goal in goals]
     document = {"facts": machine, "goals": told, "speeds": speeds}
     path.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+
+
+def _kept(path: Path, measured: set[str], parts: list[SpeedPart]) -> list[Goal]:
+    """The goals of the parts that were not `measured` again; fills the speeds of those in."""
+    document = msgspec.json.decode(path.read_bytes())
+    for part in parts:
+        if part.name not in measured:
+            for subject, found in msgspec.convert(document["speeds"][part.name], Speeds, strict=False).items():
+                part.speeds[subject].update(found)
+    return [goal for goal in msgspec.convert(document["goals"], list[Goal]) if goal.part not in measured]
 
 
 def facts(setup: Setup, command: str) -> dict[str, Any]:
@@ -52,6 +68,7 @@ def markdown(goals: list[Goal], parts: list[SpeedPart], machine: dict[str, Any])
     """The whole page."""
     told = [f"- {name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in machine.items()]
     met = sum(goal.met for goal in goals)
+    told += [f"- run of {', '.join(names)}: {run}" for run, names in _runs(goals).items()]
     pieces = [INTRODUCTION, "\n".join(told), f"## Goals: {met} of {len(goals)} met", _goals(goals)]
     for part in parts:
         header = ["", "", *(f"{number} stream{'s' * (number > 1)}" for number in STREAMS)]
@@ -68,6 +85,14 @@ def summary(goals: list[Goal]) -> str:
     return "\n".join(
         f"{met:6}  {part}: {what}: {measured}, must be {bound}" for part, what, bound, measured, met in map(_row, goals)
     )
+
+
+def _runs(goals: list[Goal]) -> dict[str, list[str]]:
+    """The parts that were measured in each run, where there were several."""
+    runs: dict[str, list[str]] = {}
+    for run, part in dict.fromkeys((goal.run, goal.part) for goal in goals):
+        runs.setdefault(run, []).append(part)
+    return runs if len(runs) > 1 else {}
 
 
 def _goals(goals: list[Goal]) -> str:

@@ -8,6 +8,7 @@ from statistics import median
 import msgspec
 
 from mlxserve.bench.figures import rates
+from mlxserve.bench.workloads import WORKLOADS, Workload
 
 from .asking import asked, median_first
 from .goals import Goal, paired
@@ -37,6 +38,19 @@ Speeds = dict[str, dict[int, list[Speed]]]
 """By subject, by streams, one a round."""
 
 
+LONG = Workload(
+    "long-answers",
+    "answers that a real model does not end before their bound: with rows that end early no speed is comparable",
+    lambda number: [
+        [
+            {"role": "system", "content": f"{number} is your number, and you are a helpful assistant who answers it."},
+            {"role": "user", "content": f"{number} facts about the sea: write them all down, in a long list."},
+        ]
+    ],
+)
+LONG_AT_ONCE = msgspec.structs.replace(LONG, at_once=True)
+
+
 class SpeedPart:
     """One model, measured by `subjects` in turn."""
 
@@ -52,7 +66,7 @@ class SpeedPart:
         for number in range(1, setup.rounds + 1):
             for subject in self._subjects:
                 try:
-                    found = _measure(subject, start, setup.tokens)
+                    found = _measure(subject, start, setup.tokens, self._packaged)
                 except SubjectError as error:
                     say(f"{self.name}, round {number}: {LABELS[subject]} failed: {error}")
                     continue
@@ -107,7 +121,7 @@ class SpeedPart:
         return goals
 
 
-def _measure(subject: str, start: Start, tokens: int) -> dict[int, Speed]:
+def _measure(subject: str, start: Start, tokens: int, packaged: bool) -> dict[int, Speed]:
     if subject == "bare":
         speeds = bare_speeds(start, STREAMS, DECODE_TOKENS, tokens)
         return {number: Speed(whole, decode) for number, (decode, whole) in zip(STREAMS, speeds, strict=True)}
@@ -116,17 +130,18 @@ def _measure(subject: str, start: Start, tokens: int) -> dict[int, Speed]:
     with serving(subject, start) as (url, server):
         for number in wanted:
             try:
-                found[number] = _speed(url, subject in OURS, number, tokens)
+                found[number] = _speed(url, subject in OURS, number, tokens, packaged)
             except SubjectError as error:
                 raise server.failure(str(error)) from error
     return found
 
 
-def _speed(url: str, ours: bool, streams: int, tokens: int) -> Speed:
-    chats = asked(url, "chat", streams, REQUESTS * streams, tokens)
+def _speed(url: str, ours: bool, streams: int, tokens: int, packaged: bool) -> Speed:
+    chat, burst = (LONG, LONG_AT_ONCE) if packaged else (WORKLOADS["chat"], WORKLOADS["burst"])
+    chats = asked(url, chat, streams, REQUESTS * streams, tokens)
     of_chats = rates(chats)
     assert of_chats is not None
-    of_burst = rates(asked(url, "burst", streams, streams, DECODE_TOKENS, warm=True)) if ours else None
+    of_burst = rates(asked(url, burst, streams, streams, DECODE_TOKENS, warm=True)) if ours else None
     return Speed(
         of_chats.tokens_per_second,
         of_burst.decode_per_second if of_burst else 0.0,

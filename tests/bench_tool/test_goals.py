@@ -57,3 +57,26 @@ def test_the_page_says_what_was_met_missed_and_not_measured(tmp_path: Path) -> N
     assert [goal["met"] for goal in told["goals"]] == [True, False, False]
     assert told["speeds"]["random model"]["mlxserve"]["4"][1]["tokens"] == 62.0
     assert told["facts"]["threads"] == 1
+
+
+def test_what_a_former_run_measured_of_other_parts_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    page, setup = tmp_path / "BENCHMARKS.md", Setup(1, 1, 32)
+    first, second = (SpeedPart(name, ("peer",), packaged=False) for name in ("random model", "packaged model"))
+    first.speeds["peer"][4] = [Speed(60.0)]
+    old = [Goal("random model", "this", "≥", 1.0, [1.1]), Goal("many", "that", "≥", 1.0, [1.2])]
+    write(page, old, [first, second], setup, "python -m tests.bench")
+    assert "run of" not in page.read_text()
+
+    first, second = (SpeedPart(name, ("peer",), packaged=False) for name in ("random model", "packaged model"))
+    second.speeds["peer"][4] = [Speed(30.0)]
+    new = [Goal("many", "that", "≥", 1.0, [0.9]), Goal("packaged model", "this", "≥", 1.0, [1.3])]
+    write(page, new, [first, second], setup, "python -m tests.bench --keep", keep=True)
+    text = page.read_text()
+    assert "## Goals: 2 of 3 met" in text
+    assert "| random model | this | ≥ 1 | 1.1 (1.1-1.1) | met |" in text
+    assert "| many | that | ≥ 1 | 0.9 (0.9-0.9) | missed |" in text
+    assert "| mlx_lm.server, 1 rank | tokens/s | - | 60.0 (60.0-60.0) | - | - |" in text
+    assert "| mlx_lm.server, 1 rank | tokens/s | - | 30.0 (30.0-30.0) | - | - |" in text
+
+    write(page, new, [first, second], setup, "python -m tests.bench")
+    assert "random model | this" not in page.read_text()
