@@ -64,11 +64,11 @@ class Workload(msgspec.Struct, frozen=True):
 
 
 def _chat(number: int) -> Turns:
-    return [[{"role": "system", "content": _opening(number)}, _user(_question(number))]]
+    return [[{"role": "system", "content": opening(number)}, _user(_question(number))]]
 
 
 def _long_prompt(number: int) -> Turns:
-    return [[{"role": "system", "content": _opening(number)}, _user(f"Sum up: {prose(number, LONG_PROMPT_WORDS)}")]]
+    return [[{"role": "system", "content": opening(number)}, _user(f"Sum up: {prose(number, LONG_PROMPT_WORDS)}")]]
 
 
 def _shared_prefix(number: int) -> Turns:
@@ -79,7 +79,7 @@ def _shared_prefix(number: int) -> Turns:
 def _agent(number: int) -> Turns:
     """The assistant's messages are the same whatever a server answers, so that all servers read the same prompts."""
     messages: Messages = [
-        {"role": "system", "content": f"{_opening(number)} Use the tools."},
+        {"role": "system", "content": f"{opening(number)} Use the tools."},
         _user(f"Find out why the test of the {_word(number)} fails."),
     ]
     turns = [list(messages)]
@@ -102,7 +102,7 @@ def _edit(number: int) -> Turns:
     begun = CODE.replace("PRICES", name).partition(', currency="USD"')[0]
     return [
         [
-            {"role": "system", "content": _opening(number)},
+            {"role": "system", "content": opening(number)},
             _user(task),
             {"role": "assistant", "content": f"```python\n{begun}"},
         ]
@@ -161,7 +161,7 @@ def _user(content: str) -> dict[str, Any]:
     return {"role": "user", "content": content}
 
 
-def _opening(number: int) -> str:
+def opening(number: int) -> str:
     """The number comes first, so that a server which keeps prefixes finds none."""
     return f"{number} is your number, and you are a helpful assistant who answers it."
 

@@ -8,7 +8,7 @@ from statistics import median
 import msgspec
 
 from mlxserve.bench.figures import rates
-from mlxserve.bench.workloads import WORKLOADS, Workload
+from mlxserve.bench.workloads import WORKLOADS, Workload, opening
 
 from .asking import asked, median_first
 from .goals import Goal, paired
@@ -43,11 +43,13 @@ LONG = Workload(
     "answers that a real model does not end before their bound: with rows that end early no speed is comparable",
     lambda number: [
         [
-            {"role": "system", "content": f"{number} is your number, and you are a helpful assistant who answers it."},
+            {"role": "system", "content": opening(number)},
             {"role": "user", "content": f"{number} facts about the sea: write them all down, in a long list."},
         ]
     ],
 )
+Loads = tuple[Workload, Workload]
+"""For tokens with prompts counted, and for decoding alone."""
 LONG_AT_ONCE = msgspec.structs.replace(LONG, at_once=True)
 
 
@@ -58,6 +60,7 @@ class SpeedPart:
         self.name = name
         self._subjects = subjects
         self._packaged = packaged
+        self._loads = (LONG, LONG_AT_ONCE) if packaged else (WORKLOADS["chat"], WORKLOADS["burst"])
         self.speeds: Speeds = {subject: defaultdict(list) for subject in subjects}
 
     def run(self, setup: Setup) -> list[Goal]:
@@ -66,7 +69,7 @@ class SpeedPart:
         for number in range(1, setup.rounds + 1):
             for subject in self._subjects:
                 try:
-                    found = _measure(subject, start, setup.tokens, self._packaged)
+                    found = _measure(subject, start, setup.tokens, self._loads)
                 except SubjectError as error:
                     say(f"{self.name}, round {number}: {LABELS[subject]} failed: {error}")
                     continue
@@ -121,7 +124,7 @@ class SpeedPart:
         return goals
 
 
-def _measure(subject: str, start: Start, tokens: int, packaged: bool) -> dict[int, Speed]:
+def _measure(subject: str, start: Start, tokens: int, loads: Loads) -> dict[int, Speed]:
     if subject == "bare":
         speeds = bare_speeds(start, STREAMS, DECODE_TOKENS, tokens)
         return {number: Speed(whole, decode) for number, (decode, whole) in zip(STREAMS, speeds, strict=True)}
@@ -130,14 +133,14 @@ def _measure(subject: str, start: Start, tokens: int, packaged: bool) -> dict[in
     with serving(subject, start) as (url, server):
         for number in wanted:
             try:
-                found[number] = _speed(url, subject in OURS, number, tokens, packaged)
+                found[number] = _speed(url, subject in OURS, number, tokens, loads)
             except SubjectError as error:
                 raise server.failure(str(error)) from error
     return found
 
 
-def _speed(url: str, ours: bool, streams: int, tokens: int, packaged: bool) -> Speed:
-    chat, burst = (LONG, LONG_AT_ONCE) if packaged else (WORKLOADS["chat"], WORKLOADS["burst"])
+def _speed(url: str, ours: bool, streams: int, tokens: int, loads: Loads) -> Speed:
+    chat, burst = loads
     chats = asked(url, chat, streams, REQUESTS * streams, tokens)
     of_chats = rates(chats)
     assert of_chats is not None
