@@ -133,7 +133,8 @@ class _Entry:
         if self.tokens == 0.0:
             self.tokens, self.seconds = float(tokens), seconds
             return
-        seconds = min(seconds, _SPIKE * self.seconds)
+        if self.count > _FEW:
+            seconds = min(seconds, _SPIKE * self.seconds)
         self.tokens += _NEWEST * (tokens - self.tokens)
         self.seconds += _NEWEST * (seconds - self.seconds)
 

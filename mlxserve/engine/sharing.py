@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from mlxserve.engine.pace import Pace
 
-_SAVED_STEPS = 3
-"""What decode steps leave unused for prompts is saved for no more than so many steps, or until a little is read."""
+_SAVED_STEPS = 1.5
+"""So many steps' worth of time may be saved for prompts that come later, or as much as reading a little takes.
+
+With three, each prompt's first chunk held the answers up four times as long as a step does."""
 _STEPS_AT_FIRST = 16
 """What prompts may take at once when answers have only just begun: those that came together are read together."""
 _FEWEST_TOKENS = 8

@@ -69,5 +69,6 @@ class Timing:
         if all(self._pace.knows(one.tokens) for one in before):
             start = max(self._finished, finished[0].began)
             seconds = now - start - sum(self._pace.tick(one.tokens) for one in before)
-            self._pace.note(last.tokens, max(0.0, seconds))
+            if seconds > 0:  # else those before were faster than usual, and of the last nothing is known
+                self._pace.note(last.tokens, seconds)
         self._finished = now

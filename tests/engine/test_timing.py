@@ -98,3 +98,17 @@ def test_over_two_ranks_the_last_ones_tick_alone_is_not_noted(clock: Clock) -> N
     assert pace.tick(100) == pytest.approx(0.1)
     assert pace.tick(100, together=True) == pytest.approx(0.11)
     assert pace.tick(80) == pytest.approx(0.1)
+
+
+def test_a_chunk_that_seems_to_take_no_time_teaches_nothing(clock: Clock) -> None:
+    pace, decode = Pace(1), _work(4, 1, "last")
+    timing = Timing(pace)
+    at = 100.001
+    for _ in range(5):
+        _step(timing, clock, decode, at)
+        at += 0.05
+    _step(timing, clock, _work(1, 100, "none"), at - 0.04)  # the decode step before it was over sooner than usual
+    for _ in range(4):
+        at += 0.35
+        _step(timing, clock, _work(1, 100, "none"), at)
+    assert pace.tick(100) == pytest.approx(0.35, rel=0.3)
