@@ -14,7 +14,7 @@ from mlxserve.config import Place
 from mlxserve.errors import UserError
 from mlxserve.flags import BACKEND, FLAGS, add_flags, settings_at, settings_from, text, whole
 from mlxserve.keys import keys_from
-from mlxserve.launch.request import BACKENDS, DEFAULT_PORT, LaunchRequest
+from mlxserve.launch.request import BACKENDS, DEFAULT_PORT, Http, LaunchRequest
 from mlxserve.service.words import add_service_words
 
 SERVE_EXAMPLE = """\
@@ -26,6 +26,8 @@ examples:
   mlxserve launch --hostfile hosts.json --model mlx-community/Qwen3-1.7B-8bit
   mlxserve launch --hostfile hosts.json --deploy --program ~/mlxserve --model demo
   mlxserve launch -n 2 --model demo
+  mlxserve launch --detach --hostfile hosts.json --model demo
+  mlxserve launch --stop --hostfile hosts.json
 """
 CHECK_EXAMPLE = """\
 examples:
@@ -68,6 +70,10 @@ def main(argv: list[str]) -> int:
         from mlxserve.launch.check import probe
 
         probe.main()
+    if argv[:1] == ["detached"]:
+        from mlxserve.launch.detach import far
+
+        return far.main()
     if argv[:1] == ["check"] and "--json" in argv:
         from mlxserve.launch.check import report
 
@@ -106,9 +112,19 @@ def serve(args: argparse.Namespace) -> int:
 def launch(args: argparse.Namespace, argv: list[str]) -> int:
     """Start a serving rank on each host."""
     request = launch_request_from(args, argv)
+
+    def validate(ranks: int) -> None:
+        settings_at(args, Place(world_size=ranks))
+
+    if request.detached:
+        from mlxserve.launch.detach import command
+
+        return {"detach": command.detach, "keep": command.keep, "stop": command.stop}[request.detached](
+            request, validate
+        )
     from mlxserve.launch.launcher import run
 
-    return run(request, "serve", lambda ranks: settings_at(args, Place(world_size=ranks)))
+    return run(request, "serve", validate)
 
 
 def check(args: argparse.Namespace, argv: list[str]) -> int:
@@ -137,11 +153,13 @@ def hosts(args: argparse.Namespace) -> int:
 def service(args: argparse.Namespace) -> int:
     """Install, remove or show a service of this machine."""
     from mlxserve.service import command
+    from mlxserve.service.job import job_for
 
     match args.action:
         case "install":
-            words = service_words(args.words)
-            return command.show(args.name, words) if args.print else command.install(args.name, words)
+            words, drain_seconds = service_words(args.words)
+            job = job_for(args.name, words, drain_seconds=drain_seconds)
+            return command.show(job) if args.print else command.install(job)
         case "remove":
             return command.remove(args.name)
         case _:
@@ -155,8 +173,11 @@ def bench(args: argparse.Namespace) -> int:
     return command.run(flags.bench_request_from(args, os.environ))
 
 
-def service_words(words: list[str]) -> list[str]:
-    """The words of a `launch` or `serve`, looked at as that would, but not run. Raises UserError."""
+def service_words(words: list[str]) -> tuple[list[str], float]:
+    """The words of a `launch` or `serve`, looked at as that would, but not run; and its `--drain-seconds`.
+
+    Raises UserError.
+    """
     words = words[1:] if words[:1] == ["--"] else words
     if words[:1] not in (["launch"], ["serve"]):
         raise UserError(
@@ -164,15 +185,24 @@ def service_words(words: list[str]) -> list[str]:
             "or `… install serve --model MODEL` for this machine alone"
         )
     args = parser().parse_args(words)
+    if args.api_keys:
+        raise UserError(
+            "everybody on this machine can read the file of a service: "
+            "put keys into a file of your own, and name that with --api-key-file"
+        )
     ranks = 1
     if args.command == "launch":
         from mlxserve.launch import hostfile
 
         request = launch_request_from(args, words[1:])
+        if request.detached in ("detach", "stop"):
+            raise UserError("a service keeps its command running itself: leave --detach and --stop out")
         named = request.hostfile and hostfile.read(request.hostfile, request.backend)
+        if named and named.backend != "mpi" and not request.detached:
+            words = [*words, "--keep"]  # a lost ssh session is not to end the server
         ranks = len((named or hostfile.ranks_here(request.ranks, request.backend)).hosts)
     settings_at(args, Place(world_size=ranks))
-    return words
+    return words, args.drain_seconds
 
 
 def version() -> int:
@@ -196,6 +226,7 @@ def request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequest:
     own = Parser(add_help=False, allow_abbrev=False)
     add_json_flag(own)
     add_launch_flags(own)
+    add_detach_flags(own)
     own.add_argument("--api-key")
     return LaunchRequest(
         hostfile=args.hostfile or "",
@@ -205,7 +236,11 @@ def request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequest:
         connections_per_ip=args.connections_per_ip,
         program=args.program or "",
         api_keys=(*args.api_keys, *keys_from(os.environ)),
+        drain_seconds=args.drain_seconds if args.command == "launch" else 0.0,
+        public_addresses=args.public_addresses,
         deploy=args.deploy,
+        detached=args.detached if args.command == "launch" else "",
+        http=Http(args.host, args.port, bool(args.ssl_certfile)),
         flags=tuple(own.parse_known_args(argv)[1]),
     )
 
@@ -223,6 +258,7 @@ def parser() -> Parser:
     add_flags(_command(commands, "serve", "serve on this machine, alone or as a rank of a launcher", SERVE_EXAMPLE))
     launching = _command(commands, "launch", "start a serving rank on every host", LAUNCH_EXAMPLE)
     add_launch_flags(launching)
+    add_detach_flags(launching)
     add_flags(launching, tuple(flag for flag in FLAGS if flag is not BACKEND))
     checking = _command(commands, "check", "look at each host, then form the group and test it", CHECK_EXAMPLE)
     add_launch_flags(checking)
@@ -261,9 +297,24 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
         help="the mlxserve to run on every host, ~ being the home folder there (default: the path of this one)",
     )  # fmt: skip
     group.add_argument(
+        "--public-addresses", action="store_true",
+        help="let ranks listen at addresses that the internet reaches, where whoever connects is let in",
+    )  # fmt: skip
+    group.add_argument(
         "--deploy", action="store_true",
         help="first copy this program to the hosts where that path holds another build or nothing",
     )  # fmt: skip
+
+
+def add_detach_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `launch` for ranks that go on without it."""
+    group = parser.add_mutually_exclusive_group()
+    for word, purpose in (
+        ("detach", "let the ranks go on by themselves, and end when they serve"),
+        ("keep", "let them go on by themselves, and stay: start each again when it ends or its host comes back"),
+        ("stop", "end the ranks that --detach has started, and wait for that"),
+    ):
+        group.add_argument(f"--{word}", dest="detached", action="store_const", const=word, default="", help=purpose)
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:

@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Tokens of prompt and answer together; 0: what the model's config says."""
     decode_concurrency: int = 32
     prompt_concurrency: int = 32
+    max_queue: int = 256
+    """Answers that may wait beyond those generated at once: while so many do, requests are refused."""
     prefill_step_size: int = 0
     """Most tokens of a prompt that are read in one pass; 0: chosen by prompt, ranks and measured times."""
     prefill_share: float = 0.5
@@ -79,6 +81,10 @@ class Settings(msgspec.Struct, frozen=True):
     """Most tokens proposed at once; 0: chosen by measurement."""
     form_timeout: float = 45.0
     """Seconds that the group may take to form."""
+    recover_seconds: float = 120.0
+    """How long open requests wait for a lost group to form again."""
+    drain_seconds: float = 30.0
+    """How long answers that have begun may go on after SIGTERM."""
     silence_timeout: float = 5.0
     """Seconds without a word from a peer after which it counts as lost."""
     chat_template: str = ""

@@ -183,6 +183,10 @@ FLAGS = (
     Flag(("--ctx-size",), "context_length", whole(0), "N", "tokens of prompt and answer together; 0: the model's"),
     Flag(("--decode-concurrency",), "decode_concurrency", whole(1), "N", "answers generated at the same time"),
     Flag(("--prompt-concurrency",), "prompt_concurrency", whole(1), "N", "prompts read at the same time"),
+    Flag(
+        ("--max-queue",), "max_queue", whole(0), "N",
+        "answers that may wait beyond those generated at once; more are refused (429)",
+    ),
     Flag(("--prefill-step-size",), "prefill_step_size", whole(0), "N", "most tokens read in one step; 0: as measured"),
     Flag(
         ("--prefill-share",), "prefill_share", number(0, 0.95, above=True), "SHARE",
@@ -211,6 +215,14 @@ FLAGS = (
     Flag(
         ("--form-timeout",), "form_timeout", number(0, above=True), "SECONDS",
         "how long the ranks may take to find each other",
+    ),
+    Flag(
+        ("--recover-seconds",), "recover_seconds", number(0), "SECONDS",
+        "how long open requests wait for a lost group to form again",
+    ),
+    Flag(
+        ("--drain-seconds",), "drain_seconds", number(0), "SECONDS",
+        "how long answers that have begun may go on after SIGTERM; a second one ends at once",
     ),
     Flag(
         ("--silence-timeout",), "silence_timeout", number(0, above=True), "SECONDS",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import signal
 import stat
 import sys
@@ -16,13 +18,15 @@ from mlxserve.bundle import build_id
 from mlxserve.config import Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
-from mlxserve.engine.messages import Ended, Event, Progress, Ready
+from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Progress, Ready
 from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, UserError
 from mlxserve.front import Front
 from mlxserve.pipeline.addresses import unreachable
 
 logger = logging.getLogger("mlxserve.node")
 
+_DESCRIPTORS = 10_240
+"""The most that macOS allows."""
 _STOP_SECONDS = 2.5
 _FIRST_RESTART_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 10.0
@@ -35,6 +39,7 @@ _MOST_FAILURES = 3
 def run(settings: Settings) -> int:
     """Serve until a signal or a failure that only the user can mend; returns the exit code. Raises MlxserveError."""
     _log_to_stderr(settings)
+    _allow_descriptors()
     build_id()  # read while it is there: the folder with it may be removed, or its source replaced
     return uvloop.run(Node(settings).run())
 
@@ -45,11 +50,14 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._rank = settings.place.rank
-        self._client = EngineClient()
+        self._client = EngineClient(settings.recover_seconds)
         self._front = Front(self._client, settings) if self._rank == 0 and settings.task == "serve" else None
         self._ending = asyncio.Event()
         self._has_formed = False
         self._forming = False
+        self._has_loaded = False
+        self._child: EngineChild | None = None
+        self._draining: asyncio.Task[None] | None = None
         self._failure: MlxserveError | None = None
 
     async def run(self) -> int:
@@ -74,12 +82,20 @@ class Node:
 
     async def _keep_engine(self) -> int:
         """Run one engine process after the other until there is a reason to stop. Returns the exit code."""
+        try:
+            code = await self._keep_one_after_the_other()
+        except MlxserveError as error:
+            self._client.close(str(error))
+            raise
+        self._client.close("the server is shutting down")
+        return code
+
+    async def _keep_one_after_the_other(self) -> int:
         pause, failures = _FIRST_RESTART_SECONDS, 0
         while True:
             started = time.monotonic()
             ended = await self._run_engine()
             if self._ending.is_set() or ended.exit_code == 0:
-                self._client.lost("the server is shutting down")
                 return 0
             self._client.lost(ended.message)
             if ended.exit_code == UserError.exit_code:
@@ -92,6 +108,8 @@ class Node:
                 raise FormationError(ended.message)
             if time.monotonic() - started > _PROVEN_SECONDS:
                 pause, failures = _FIRST_RESTART_SECONDS, 0
+            if self._has_loaded:  # it worked: the next one need not wait long, however often ranks are lost
+                pause = _FIRST_RESTART_SECONDS
             failures += ended.exit_code == MlxserveError.exit_code
             if failures == _MOST_FAILURES:
                 raise MlxserveError(f"the engine failed {failures} times in a row: {ended.message}")
@@ -102,18 +120,21 @@ class Node:
 
     async def _run_engine(self) -> Ended:
         """Run one engine process to its end."""
+        self._has_loaded = False
         try:
             child = await EngineChild.start(self._settings)
         except OSError as error:
             return Ended(MlxserveError.exit_code, f"no engine process can be started: {error}")
+        self._child = child
         self._client.connected(child.send)
         following = asyncio.create_task(self._follow(child))
         ending = asyncio.create_task(self._ending.wait())
         await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
         ending.cancel()
         if not following.done():
-            self._client.lost("the server is shutting down")
+            self._client.close("the server is shutting down")
             await child.stop(0 if self._forming else _STOP_SECONDS)  # MLX lets no thread run while a group forms
+        self._child = None
         return await child.outcome(await following)
 
     async def _follow(self, child: EngineChild) -> Ended | None:
@@ -129,6 +150,9 @@ class Node:
                 elif giving_up:
                     giving_up.cancel()
                     self._has_formed = True
+                self._has_loaded |= isinstance(event, Progress) and event.stage == "warming"
+                if isinstance(event, DrainAsked):
+                    self._begin_draining(event.reason)
                 self._log(event)
                 self._client.receive(event)
             return giving_up.result() if giving_up and giving_up.done() and not giving_up.cancelled() else None
@@ -173,13 +197,40 @@ class Node:
 
     def _end_on_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._ending.set)
+        loop.add_signal_handler(signal.SIGTERM, self._drain_or_end)
         place = self._settings.place
         # mpirun ends its ranks by itself, and closes their input.
         launched = place.world_size > 1 and place.backend != "mpi"
         if launched and stat.S_ISFIFO(os.fstat(0).st_mode):
             loop.add_reader(0, self._end_with_launcher)
+
+    def _drain_or_end(self) -> None:
+        """Let the answers that have begun come to their end first; asked a second time, end at once."""
+        if self._draining or self._settings.task == "check":
+            self._ending.set()
+        else:
+            self._begin_draining(f"rank {self._rank} was asked to end")
+
+    def _begin_draining(self, reason: str) -> None:
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(reason))
+
+    async def _drain(self, reason: str) -> None:
+        """End when nothing is being answered any more, or after `--drain-seconds`."""
+        seconds = self._settings.drain_seconds
+        if self._front:
+            self._client.draining_since = time.time()
+            if count := self._client.open_sequences:
+                answers = "1 answer is" if count == 1 else f"{count} answers are"
+                logger.info("%s: %s being finished, for %g s at most", reason, answers, seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._client.quiet(), seconds)
+        elif self._child and self._has_formed and not self._forming:
+            self._child.send(AskToDrain())  # rank 0 then ends this rank, too
+            await asyncio.sleep(seconds + _STOP_SECONDS)
+        self._ending.set()
 
     def _end_with_launcher(self) -> None:
         """Standard input is a launcher's pipe; its end means that the launcher is gone."""
@@ -194,6 +245,14 @@ async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def _allow_descriptors() -> None:
+    """Each connection takes one, and macOS allows 256 unless asked for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _log_to_stderr(settings: Settings) -> None:

@@ -39,6 +39,7 @@ EXAMPLES = {
     "--ctx-size": ("4096", 4096),
     "--decode-concurrency": ("4", 4),
     "--prompt-concurrency": ("2", 2),
+    "--max-queue": ("8", 8),
     "--prefill-step-size": ("512", 512),
     "--prefill-share": ("0.5", 0.5),
     "--kv-bits": ("8", 8),
@@ -50,6 +51,8 @@ EXAMPLES = {
     "--num-draft-tokens": ("4", 4),
     "--chat-template": ("{{ messages }}", "{{ messages }}"),
     "--form-timeout": ("20", 20.0),
+    "--recover-seconds": ("30", 30.0),
+    "--drain-seconds": ("5", 5.0),
     "--silence-timeout": ("2.5", 2.5),
     "--log-level": ("debug", "debug"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TypeVar
 
@@ -20,13 +21,22 @@ PART_TYPE = re.compile(
 )
 
 
+BODY_SECONDS = 60.0
+"""In which a body must come in."""
+
+
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body; 413 if it is longer than `limit` bytes."""
+    """The whole body; 413 if it is longer than `limit` bytes, 408 if it does not come in."""
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise ApiError(413, f"The request's body is longer than {limit} bytes.", code="body_too_large")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > limit:
+                    raise ApiError(413, f"The request's body is longer than {limit} bytes.", code="body_too_large")
+    except TimeoutError:
+        late = f"The request's body did not come in within {BODY_SECONDS:g} s."
+        raise ApiError(408, late, code="body_too_late", headers={"Connection": "close"}) from None
     return bytes(body)
 
 

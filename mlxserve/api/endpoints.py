@@ -21,7 +21,7 @@ from mlxserve.api.completions.endpoint import create_completion
 from mlxserve.api.completions.request import CompletionRequest
 from mlxserve.api.completions.shape import Completion
 from mlxserve.api.embeddings import create_embeddings
-from mlxserve.api.health import HealthReport, health
+from mlxserve.api.health import HealthReport, Life, health, livez
 from mlxserve.api.models import Model, ModelList, list_models, retrieve_model
 from mlxserve.api.props import Props, props
 from mlxserve.api.responses import endpoints as responses
@@ -67,7 +67,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The types of the answer, one of which it has; empty: an object that is not described."""
     streams: bool = False
     """Whether the answer may be a stream of events."""
-    refusals: tuple[int, ...] = (400, 404, 413, 500, 503)
+    refusals: tuple[int, ...] = (400, 404, 413, 429, 500, 503)
     """The statuses of errors, besides those that are possible everywhere."""
     unwell: Any = None
     """The type of the answer with status 503, where that is no error."""
@@ -224,6 +224,14 @@ ENDPOINTS = (
         answers=(HealthReport,),
         refusals=(),
         unwell=HealthReport,
+        **GET,
+    ),
+    Endpoint(
+        path="/livez",
+        run=livez,
+        summary="Whether this process answers at all, whatever becomes of the model",
+        answers=(Life,),
+        refusals=(),
         **GET,
     ),
 )

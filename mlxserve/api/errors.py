@@ -49,7 +49,7 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        kind = "invalid_request_error" if status < 500 else "server_error"
+        kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
         self.status = status
         self.detail = ErrorDetail(message, kind, param, code)
         self.headers = headers

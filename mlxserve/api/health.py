@@ -1,6 +1,8 @@
-"""GET /health: whether the model is served, and by which ranks."""
+"""GET /health: whether the model is served, and by which ranks. GET /livez: whether the node is there."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 from starlette.requests import Request
@@ -45,6 +47,17 @@ class HealthReport(msgspec.Struct):
     ranks: list[RankHealth]
 
 
+class Life(msgspec.Struct):
+    """The body of /livez."""
+
+    status: Literal["alive"] = "alive"
+
+
+async def livez(request: Request) -> Response:
+    """200 as long as the node answers: for whoever restarts it when it does not."""
+    return Response(msgspec.json.encode(Life()), 200, {"Cache-Control": "no-store"}, "application/json")
+
+
 async def health(request: Request) -> Response:
     """200 when requests are answered, otherwise 503 with the reason."""
     report = _report(serving_of(request))
@@ -61,7 +74,7 @@ def _report(serving: Serving) -> HealthReport:
     return HealthReport(
         status=status,
         reason=reason,
-        since=known.since,
+        since=serving.engine.draining_since or known.since,
         rank=place.rank,
         world_size=place.world_size,
         model=serving.name,

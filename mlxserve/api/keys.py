@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlxserve.api.errors import ApiError, refused
 
-OPEN = frozenset({"/", "/health", "/livez", "/v1/health"})
+OPEN = frozenset({"/", "/health", "/livez", "/v1/health", "/v1/livez"})
 """Told to anybody: the page, which asks with a key itself, and whether the server is well."""
 OPEN_FOLDER = "/dashboard/"
 

@@ -99,9 +99,12 @@ async def asked(serving: Serving, question: Question, body_size: int) -> Task:
 
 
 async def generations(serving: Serving, question: Question, body_size: int) -> list[Generation]:
-    """One for each answer, ready to run. Raises ApiError: 400 where it cannot be asked, 503 if no engine serves."""
+    """One for each answer, ready to run.
+
+    Raises ApiError: 400 where it cannot be asked, 429 where too many wait, 503 if no engine serves.
+    """
     task = await asked(serving, question, body_size)
-    tokenizer, ready = serving.require_ready()
+    tokenizer, ready = serving.require_room()
     check_prompt(ready, task.prompt, question.messages_field)
     check_bias(ready, question.draw)
     space = ready.context_length - len(task.prompt)

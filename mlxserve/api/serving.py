@@ -70,15 +70,31 @@ class Serving:
         """What a request needs; 503 if a part of it is not there."""
         status, reason = self.status()
         ready = self.engine.health.ready
-        if status != "healthy" or self.tokenizer is None or ready is None:
+        if status not in ("healthy", "recovering") or self.tokenizer is None or ready is None:
             message = f"The model is not being served now: {reason}."
             raise ApiError(503, message, code="engine_not_ready", headers=RETRY_AFTER)
         return self.tokenizer, ready
+
+    def require_room(self) -> tuple[Tokenizer, Ready]:
+        """What a new generation needs. Raises ApiError: 503 as `require_ready`, 429 where too many wait already."""
+        tokenizer, ready = self.require_ready()
+        at_once = self.settings.decode_concurrency if ready.batched else 1
+        waiting = sum(not generation.over for generation in self.generations.values()) - at_once
+        if waiting < self.settings.max_queue:
+            return tokenizer, ready
+        status, reason = self.status()
+        if status != "healthy":
+            message = f"The model is not being served now, and {waiting} answers wait for it: {reason}."
+            raise ApiError(503, message, code="engine_not_ready", headers=RETRY_AFTER)
+        message = f"{waiting} answers wait to be generated already: ask again later."
+        raise ApiError(429, message, code="queue_full", headers=RETRY_AFTER)
 
     def status(self) -> tuple[str, str]:
         """The engine's status and its reason, or the tokenizer's where the engine is well."""
         if self.tokenizer_error:
             return "degraded", self.tokenizer_error
+        if self.engine.draining_since:
+            return "draining", "the server ends as soon as the answers that have begun are complete"
         if self.engine.health.status == "healthy" and self.tokenizer is None:
             return "loading", "the tokenizer is being loaded"
         return self.engine.health.status, self.engine.health.reason

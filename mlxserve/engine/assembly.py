@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from mlxserve.config import Settings
 from mlxserve.engine.draft_model import DraftModel
 from mlxserve.engine.memory import Bound, Ledger, bounds
@@ -35,6 +37,12 @@ class Assembly:
     def cuttable(self) -> bool:
         """Whether all can forget any number of tokens at the end of a sequence."""
         return all(rank.cuttable for rank in self.ranks)
+
+    def beside(self, taken: int) -> Assembly:
+        """The same where `taken` bytes of rank 0's memory hold another model."""
+        first, *others = self.ranks
+        free = max(1, first.free_bytes - taken) if first.free_bytes else 0
+        return Assembly(self.settings, [msgspec.structs.replace(first, free_bytes=free), *others])
 
     def ledger(self) -> Ledger:
         """The memory for running sequences. Raises UserError where there is none."""

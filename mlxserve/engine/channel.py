@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from mlxserve.config import Settings
-from mlxserve.engine.messages import Cancel, Command, Ended, Event, Shutdown, Submit
+from mlxserve.engine.messages import Alive, AskToDrain, Cancel, Command, Ended, Event, Shutdown, Submit
 
 if TYPE_CHECKING:
     from mlxserve.engine.sequence import Sequence  # loads MLX, which this process may find broken
 
 _commands = msgspec.msgpack.Decoder(Command)
 _encode = msgspec.msgpack.Encoder().encode
+_BEAT_SECONDS = 1.0
 
 
 class EngineChannel:
@@ -32,10 +34,13 @@ class EngineChannel:
         self._verdict: Ended | None = None
         self._judge = 0
         self._sending = threading.Lock()
+        self._loaded = False
         self.orders: SimpleQueue[Submit | Cancel | Sequence] = SimpleQueue()
         """What the node commands; the engine's own threads may add to it."""
         self.on_shutdown: Callable[[], None] = lambda: None
         """Called in the reader thread when the node wants the engine to end, before the process does."""
+        self.on_drain: Callable[[], None] = self._shut_down
+        """Called in the reader thread when the node of a worker wants the server to end as soon as it may."""
         self.at_end: Callable[[], None] = lambda: None
         """Called by whichever thread ends the process, just before that."""
 
@@ -46,6 +51,15 @@ class EngineChannel:
     def start(self) -> None:
         """Read commands from now on, in a thread; without a node the process ends."""
         threading.Thread(target=self._read, daemon=True, name="commands").start()
+
+    def show_life(self) -> None:
+        """Tell the node from now on, in a thread, that this process runs."""
+        threading.Thread(target=self._beat, daemon=True, name="beats").start()
+
+    def loaded(self) -> None:
+        """Tell the node that nothing will keep this process's threads from running any more."""
+        self._loaded = True
+        self.send(Alive(loaded=True))
 
     def send(self, event: Event) -> None:
         """Tell the node. If it is gone nobody needs the engine: the process ends."""
@@ -69,15 +83,26 @@ class EngineChannel:
             sys.stderr.flush()
         os._exit(self._verdict.exit_code if self._verdict else exit_code)
 
+    def _beat(self) -> NoReturn:
+        while True:
+            self.send(Alive(self._loaded))
+            time.sleep(_BEAT_SECONDS)
+
+    def _shut_down(self) -> NoReturn:
+        self.decide(0, "asked to end")
+        self.on_shutdown()
+        self.end(0, "asked to end")
+
     def _read(self) -> None:
         try:
             while True:
                 command = _commands.decode(self._connection.recv_bytes())
                 if isinstance(command, Shutdown):
-                    self.decide(0, "asked to end")
-                    self.on_shutdown()
-                    self.end(0, "asked to end")
-                self.orders.put(command)
+                    self._shut_down()
+                elif isinstance(command, AskToDrain):
+                    self.on_drain()
+                else:
+                    self.orders.put(command)
         except (OSError, EOFError):
             os._exit(0)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The node's end of an engine process: started, written to, read from, ended."""
+"""The node's end of an engine process: started, written to, read from, ended; and killed when it falls silent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from mlxserve.config import Settings
 from mlxserve.engine.environment import engine_environment
 from mlxserve.engine.messages import Command, Ended, Event, Shutdown
 from mlxserve.engine.selfcheck import CRASHES, complaint
-from mlxserve.errors import BrokenBuild
+from mlxserve.engine.silence import Silence
+from mlxserve.errors import BrokenBuild, RankLost
 
 _LENGTH = struct.Struct("!i")
 """How multiprocessing.connection, which the engine uses, writes the length of a frame."""
@@ -34,12 +35,18 @@ class EngineChild:
     """One engine process from start to end."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        silence_timeout: float = Settings().silence_timeout,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
         self._has_spoken = False
+        self._silence = Silence(silence_timeout)
+        self._watching: asyncio.Task[str] | None = None
 
     @classmethod
     async def start(cls, settings: Settings) -> EngineChild:
@@ -60,8 +67,9 @@ class EngineChild:
             ours.close()
             raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=_READ_LIMIT)
-        child = cls(process, reader, writer)
+        child = cls(process, reader, writer, settings.silence_timeout)
         child._write(_encode(settings))
+        child._watching = asyncio.create_task(child._end_when_silent())
         return child
 
     def send(self, command: Command) -> None:
@@ -74,6 +82,7 @@ class EngineChild:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             event: Event = _decode(await self._reader.readexactly(length))
             self._has_spoken = True
+            self._silence.ends_with(event)
             return event
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
@@ -100,12 +109,21 @@ class EngineChild:
             self.kill()
             code = await self._process.wait()
         self._writer.close()
+        fell_silent = self._watching is not None and not self._watching.cancel()
         if last_word is not None:
             return last_word
+        if self._watching and fell_silent:
+            return Ended(RankLost.exit_code, await self._watching)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         if (-code in CRASHES or code == _BOOTLOADER_FAILED) and not self._has_spoken:
             return Ended(BrokenBuild.exit_code, complaint(f"the engine process {how} as it loaded MLX"))
         return Ended(code or 1, f"the engine process {how}")
+
+    async def _end_when_silent(self) -> str:
+        """Kill the process once it has been silent for too long, whatever it is in. Returns a sentence."""
+        reason = await self._silence.too_long()
+        self.kill()
+        return reason
 
     def _write(self, frame: bytes) -> None:
         if not self._writer.is_closing():

@@ -15,7 +15,7 @@ from mlxserve.engine import messages
 from mlxserve.engine.messages import FinishReason, Likelihood, PromptLikelihoods, RankFacts, Reading, Sampling
 from mlxserve.errors import EngineError, EngineNotReady, RequestFailed
 
-Status = Literal["loading", "healthy", "degraded"]
+Status = Literal["loading", "healthy", "recovering", "degraded"]
 
 
 class Generated(msgspec.Struct, frozen=True):
@@ -32,11 +32,11 @@ Progressed = Generated | Reading | PromptLikelihoods
 
 
 class Health(msgspec.Struct, frozen=True):
-    """What is known of the engine at this moment. `since` is Unix time, in seconds."""
+    """What is known of the engine at this moment. `since` is when it came into this status: Unix time, in seconds."""
 
     status: Status = "loading"
     reason: str = "starting"
-    since: float = msgspec.field(default_factory=time.time)
+    since: float = 0.0
     ready: messages.Ready | None = None
     ranks: list[RankFacts] = []
 
@@ -74,24 +74,79 @@ class Inbox:
         return Generated(tokens, finish, likelihoods)
 
 
+class Open:
+    """A sequence that somebody waits for: what was asked, and what has come of it, whichever engine it came from."""
+
+    def __init__(self, submit: messages.Submit) -> None:
+        self.inbox = Inbox()
+        self._submit = submit
+        self._answered: list[int] = []
+        self._of_prompt = 0
+        self._repeated = 0
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it; only its client has not taken all yet."""
+        return self._over
+
+    def again(self) -> messages.Submit:
+        """What a new engine is to do: go on where the last one stopped."""
+        self._repeated = self._of_prompt
+        return msgspec.structs.replace(self._submit, answered=list(self._answered))
+
+    def generated(self, new: messages.NewToken) -> None:
+        """Its next token."""
+        self._answered.append(new.token)
+        self._over = new.finish is not None
+        self.inbox.put(Generated([new.token], new.finish, [new.likelihood] if new.likelihood else []))
+
+    def told(self, prompt: PromptLikelihoods) -> None:
+        """The next tokens of its prompt: a new engine tells them from the beginning."""
+        repeated = min(self._repeated, len(prompt.likelihoods))
+        self._repeated -= repeated
+        if new := prompt.likelihoods[repeated:]:
+            self._of_prompt += len(new)
+            self.inbox.put(PromptLikelihoods(prompt.id, new))
+
+    def fail(self, error: EngineError) -> None:
+        """It has come to nothing."""
+        self._over = True
+        self.inbox.put(error)
+
+
 class EngineClient:
     """Submits sequences to the engine process and hands each its events.
 
+    When the engine is lost, sequences stay open, and the next one goes on with them, unless it takes too long to come.
     Belongs to the node's event loop: every method is called there.
     """
 
-    def __init__(self) -> None:
-        self.health = Health()
+    def __init__(self, recover_seconds: float = 120.0) -> None:
+        self.health = Health(since=time.time())
+        self._recover_seconds = recover_seconds
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._loss = ""
+        """Why there must be another engine."""
         self._send: Callable[[messages.Command], None] | None = None
-        self._open: dict[int, Inbox] = {}
+        self._open: dict[int, Open] = {}
         self._ids = itertools.count(1)
         self._model_folder: asyncio.Future[str] | None = None
         self._works = asyncio.Event()
+        self._closed = asyncio.Event()
+        self.draining_since: float | None = None
+        """The time since when no new requests are taken on, because the server ends when those it has are answered."""
 
     @property
     def open_sequences(self) -> int:
         """How many sequences wait or run."""
         return len(self._open)
+
+    async def quiet(self) -> None:
+        """Wait until no sequence is open."""
+        while self._open:
+            self._closed.clear()
+            await self._closed.wait()
 
     async def works(self) -> None:
         """Wait until an engine process has said something, which it does when MLX works in it."""
@@ -114,20 +169,21 @@ class EngineClient:
     ) -> AsyncGenerator[Progressed, None]:
         """Generate from `prompt`; closing the iterator cancels the sequence. Tokens that wait come together.
 
-        The arguments are those of messages.Submit. Raises EngineNotReady when no engine serves, RequestFailed when the
-        engine drops this sequence.
+        The arguments are those of messages.Submit. While a lost engine may still come back this waits. Raises
+        EngineNotReady when no engine serves, RequestFailed when the engine drops this sequence.
         """
-        if self._send is None or self.health.status != "healthy":
+        if self.health.status not in ("healthy", "recovering"):
             raise EngineNotReady(f"the model is not being served: {self.health.reason}")
         number = next(self._ids)
-        inbox = Inbox()
-        self._open[number] = inbox
+        wanted = (top_logprobs, prompt_logprobs, grammar, borders or [])
+        submit = messages.Submit(number, prompt, sampling, max_tokens, stop_tokens, *wanted)
+        sequence = self._open[number] = Open(submit)
         finished = False
         try:
-            wanted = (top_logprobs, prompt_logprobs, grammar, borders or [])
-            self._send(messages.Submit(number, prompt, sampling, max_tokens, stop_tokens, *wanted))
+            if self._serves:
+                self._command(submit)
             while not finished:
-                event = await inbox.get()
+                event = await sequence.inbox.get()
                 if isinstance(event, EngineError):
                     finished = True
                     raise event
@@ -135,20 +191,36 @@ class EngineClient:
                 yield event
         finally:
             del self._open[number]
-            if not finished and self._send is not None:
-                self._send(messages.Cancel(number))
+            self._closed.set()
+            if not finished:
+                self._command(messages.Cancel(number))
 
     def connected(self, send: Callable[[messages.Command], None]) -> None:
         """A new engine process is up; `send` reaches it."""
         self._send = send
-        self.health = Health("loading", "the engine is starting")
+        self._say_what_is_done("the engine is starting")
 
     def lost(self, reason: str) -> None:
-        """The engine process is gone: every open sequence is told so."""
+        """The engine process is gone: open sequences wait for the next one."""
         self._send = None
-        self.health = Health("degraded", reason, ready=self.health.ready, ranks=self.health.ranks)
-        for inbox in self._open.values():
-            inbox.put(EngineNotReady(f"the engine was lost while it answered: {reason}"))
+        match self.health.status:
+            case "healthy":
+                self._loss = reason
+                self._be("recovering", reason)
+                self._giving_up = asyncio.get_running_loop().call_later(self._recover_seconds, self._give_up)
+            case "loading" | "degraded":
+                self._loss = reason
+                self._be("degraded", reason)
+            case "recovering":
+                self._say_what_is_done(reason)
+
+    def close(self, reason: str) -> None:
+        """No engine will come any more: every open sequence is told so."""
+        self._send = None
+        self._recovered()
+        self._loss = reason
+        self._be("degraded", reason)
+        self._fail_all(reason)
 
     def receive(self, event: messages.Event) -> None:
         """Take in one event from the engine process."""
@@ -164,28 +236,66 @@ class EngineClient:
                 if not self._folder_found().done():
                     self._folder_found().set_result(event.folder)
             case messages.Progress():
-                self.health = Health("loading", f"{event.stage} {event.detail}".strip(), self.health.since)
+                self._say_what_is_done(f"{event.stage} {event.detail}".strip())
             case messages.Ready():
-                self.health = Health("healthy", "", ready=event, ranks=event.ranks)
+                self._recovered()
+                self.health = msgspec.structs.replace(self.health, ready=event, ranks=event.ranks)
+                self._be("healthy", "")
+                for sequence in self._open.values():
+                    if not sequence.over:
+                        self._command(sequence.again())
             case messages.Ended():
-                self.health = Health("degraded", event.message, ranks=self.health.ranks)
+                self._be("degraded", event.message)
 
     def _deliver(self, step: messages.Step) -> None:
         for reading in step.reading:
-            if inbox := self._open.get(reading.id):
-                inbox.put(reading)
+            if sequence := self._open.get(reading.id):
+                sequence.inbox.put(reading)
         for likelihoods in step.prompts:
-            if inbox := self._open.get(likelihoods.id):
-                inbox.put(likelihoods)
+            if sequence := self._open.get(likelihoods.id):
+                sequence.told(likelihoods)
         for new in step.tokens:
-            if inbox := self._open.get(new.id):
-                inbox.put(Generated([new.token], new.finish, [new.likelihood] if new.likelihood else []))
+            if sequence := self._open.get(new.id):
+                sequence.generated(new)
         for failed in step.failed:
             self._fail(failed)
 
     def _fail(self, failed: messages.Failed) -> None:
-        if inbox := self._open.get(failed.id):
-            inbox.put(RequestFailed(failed.message))
+        if sequence := self._open.get(failed.id):
+            sequence.fail(RequestFailed(failed.message))
+
+    @property
+    def _serves(self) -> bool:
+        return self._send is not None and self.health.status == "healthy"
+
+    def _command(self, command: messages.Command) -> None:
+        if self._send is not None:
+            self._send(command)
+
+    def _be(self, status: Status, reason: str) -> None:
+        since = self.health.since if status == self.health.status else time.time()
+        self.health = msgspec.structs.replace(self.health, status=status, reason=reason, since=since)
+
+    def _say_what_is_done(self, doing: str) -> None:
+        """The status stays what it is until an engine serves; of one that was lost the reason is told, too."""
+        known = [] if self.health.status == "loading" else [self._loss]
+        self._be(self.health.status, "; ".join([*known, doing]))
+
+    def _recovered(self) -> None:
+        if self._giving_up:
+            self._giving_up.cancel()
+            self._giving_up = None
+
+    def _give_up(self) -> None:
+        """The group has not come back in time: nobody waits any longer, and new requests are refused."""
+        self._loss += f"; no group has formed within {self._recover_seconds:g} s"
+        self._be("degraded", self._loss)
+        self._fail_all(self._loss)
+
+    def _fail_all(self, reason: str) -> None:
+        for sequence in self._open.values():
+            if not sequence.over:
+                sequence.fail(EngineNotReady(f"the engine was lost while it answered: {reason}"))
 
     def _folder_found(self) -> asyncio.Future[str]:
         if self._model_folder is None:

@@ -52,8 +52,11 @@ class Desk:
             return  # cancelled meanwhile
         if sequence.grammar_error:
             self._channel.send(Failed(sequence.id, sequence.grammar_error))
-        else:
-            self._scheduler.add(sequence)
+            return
+        if sequence.matcher:
+            for token in sequence.answered:
+                sequence.matcher.accept(token)
+        self._scheduler.add(sequence)
 
 
 def _refusal(submit: Submit, ready: Ready) -> str:

@@ -17,7 +17,7 @@ from mlxserve.errors import RankLost, UserError
 from mlxserve.pipeline.control import accept_invitation
 from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.identity import introduce
-from mlxserve.pipeline.link import Leave, Link, Loaded, LoadingNote, Message, Watch
+from mlxserve.pipeline.link import Drain, Leave, Link, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.worker import RelayLoop
 
@@ -26,12 +26,14 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     """Serve as this worker until the process ends. Raises MlxserveError when serving is not possible (any more)."""
     place = settings.place
     link = accept_invitation(group, introduce(place.rank))
+    channel.show_life()
     meter = Meter()
     link.on_message = lambda message: _leave_when_told(message, channel)
     link.start(lambda reason: channel.end(RankLost.exit_code, reason))
     watch = Watch([link], meter, settings.silence_timeout)
     watch.start(lambda reason: channel.end(RankLost.exit_code, reason))
     channel.on_shutdown = lambda: _ask_to_leave(link, place.rank)
+    channel.on_drain = lambda: _ask_to_drain(link, place.rank)
     channel.send(Progress("loading", settings.model or "a small random model"))
     part = _load(settings, link)
     meter.refresh(0, 0)
@@ -40,9 +42,11 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
         channel.at_end = part.files.close
     link.send(part.said)
     relay = Relay(group, waits_asleep(place))
+    channel.send(Progress("warming", "its layers are loaded"))
     loop = RelayLoop(part.loaded.stage, relay, place.rank, part.loaded.split, link)
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not look at it again
+    channel.loaded()
     while True:
         message = link.receive()
         with meter.working():
@@ -67,6 +71,12 @@ def _leave_when_told(message: Message, channel: EngineChannel) -> bool:
         channel.decide(message.exit_code, message.reason)
         channel.end(message.exit_code, message.reason)
     return False
+
+
+def _ask_to_drain(link: Link, rank: int) -> None:
+    """Let rank 0 end the server as soon as its answers have ended; where it is gone, the link's own end follows."""
+    with contextlib.suppress(RankLost):
+        link.send(Drain(f"rank {rank} was asked to end"))
 
 
 def _ask_to_leave(link: Link, rank: int) -> None:

@@ -9,6 +9,7 @@ from queue import Empty
 from typing import NoReturn
 
 import mlx.core as mx
+import msgspec
 
 from mlxserve.config import Settings
 from mlxserve.engine.assembly import Assembly
@@ -25,7 +26,7 @@ from mlxserve.engine.part import Part, load_part
 from mlxserve.engine.prefix_record import PrefixRecord
 from mlxserve.engine.scheduler import Scheduler
 from mlxserve.engine.team import Team
-from mlxserve.engine.warmup import measure, warm_up
+from mlxserve.engine.warmup import measure, prove, warm_up
 from mlxserve.errors import CheckFailed, UserError
 from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.link import Leave
@@ -36,6 +37,8 @@ from mlxserve.pipeline.selftest import RelayFindings
 _GAP = 0.005
 """Seconds between requests that still count as coming together."""
 _LONGEST_GATHERING = 0.1
+_PROOF_SECONDS = 30.0
+"""Idleness after which all ranks show that they still compute."""
 
 
 def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group | None) -> NoReturn:
@@ -51,6 +54,8 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
 def _lead(settings: Settings, channel: EngineChannel, team: Team, group: mx.distributed.Group | None) -> NoReturn:
     if group is not None:
         team.assemble(group)
+    channel.show_life()
+    team.watch()
     part = _load(settings, channel, team)
     if part.files:
         channel.at_end = part.files.close
@@ -80,13 +85,18 @@ def _begin(
         _check(channel, team, pipeline, ready, findings)
     pace = Pace(pipeline.depth)
     measure(pipeline, pace)
+    before = mx.get_active_memory()
+    if draft_model := _draft_model(assembly, part, ready, channel):
+        assembly = assembly.beside(mx.get_active_memory() - before)
+        ledger = assembly.ledger()
+        ready = msgspec.structs.replace(ready, context_length=min(ready.context_length, ledger.longest))
     prefixes = assembly.prefixes()
     record = assembly.resume(prefixes, part.files, pipeline) if prefixes is not None and part.files else None
-    draft_model = _draft_model(assembly, part, ready, channel)
     scheduler = assembly.scheduler(pipeline, pace, ledger, prefixes, draft_model)
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     team.show(ready.ranks)
+    channel.loaded()
     channel.send(ready)
     _serve(Desk(scheduler, channel, ready, part.folder), scheduler, pipeline, channel, team, record)
 
@@ -161,7 +171,7 @@ def _serve(
     nothing = Step([], [])
     while True:
         if not scheduler.busy:
-            desk.take(channel.orders.get())
+            desk.take(_awaited(channel, pipeline, team))
             for order in _coming_together(channel):
                 desk.take(order)
         while not channel.orders.empty():
@@ -173,6 +183,16 @@ def _serve(
             channel.send(step)
         if record:
             record.keep(idle=not scheduler.busy)
+
+
+def _awaited(channel: EngineChannel, pipeline: Pipeline, team: Team) -> Order:
+    """The next order. While none comes all ranks compute now and then: one that cannot is found before it is needed."""
+    while True:
+        try:
+            return channel.orders.get(timeout=_PROOF_SECONDS)
+        except Empty:
+            with team.meter.working():
+                prove(pipeline)
 
 
 def _coming_together(channel: EngineChannel) -> Iterator[Order]:

@@ -46,6 +46,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """What the answer must follow, as llguidance writes grammars."""
     borders: list[int] = []
     """Lengths of beginnings of the prompt that others are likely to share: the system prompt's end."""
+    answered: list[int] = []
+    """Tokens that an engine which was lost had generated: they count among `max_tokens`, and are not told again."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -58,7 +60,11 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End, and tell every rank to."""
 
 
-Command = Submit | Cancel | Shutdown
+class AskToDrain(msgspec.Struct, frozen=True, tag="ask-to-drain"):
+    """To a worker's engine: the server is to end as soon as its answers have; rank 0 is to see to it."""
+
+
+Command = Submit | Cancel | Shutdown | AskToDrain
 
 
 class RankFacts(msgspec.Struct, frozen=True):
@@ -79,6 +85,13 @@ class RankFacts(msgspec.Struct, frozen=True):
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):
     """MLX works in the engine process, so that other processes of this machine may load it."""
+
+
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """The engine process runs; said once a second, from when the ranks have found each other."""
+
+    loaded: bool = False
+    """Whether it has: before, it may have to be silent."""
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -165,6 +178,12 @@ class Figures(msgspec.Struct, frozen=True, tag="figures"):
     ranks: list[RankFacts]
 
 
+class DrainAsked(msgspec.Struct, frozen=True, tag="drain-asked"):
+    """A worker was told that the server is to end as soon as its answers have."""
+
+    reason: str
+
+
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
     """The engine's last word: why it ends and with which exit code."""
 
@@ -172,4 +191,4 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     message: str
 
 
-Event = Checked | Progress | ModelFound | Ready | Step | Failed | Figures | Ended
+Event = Checked | Alive | Progress | ModelFound | Ready | Step | Failed | Figures | DrainAsked | Ended

@@ -14,6 +14,13 @@ from mlxserve.engine.messages import RankFacts
 from mlxserve.pipeline.link import Heartbeat
 
 WINDOW_SECONDS = 5.0
+_UNMEASURED_SECONDS = 120.0
+"""What a tick may take before a few have been timed: kernels are compiled in the first."""
+_MEASURED = 20
+"""Ticks that are a few."""
+_LONGER = 20.0
+"""How many times the longest tick so far one may take: contexts grow, and machines do other things, too."""
+_LEAST_SECONDS = 20.0
 
 
 class Meter:
@@ -23,13 +30,24 @@ class Meter:
         self.figures = Heartbeat()
         self.working_since: float | None = None
         """By `time.monotonic`, while a tick is being carried out."""
+        self._ticks = 0
+        self._longest = 0.0
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """Around a tick."""
         self.working_since = time.monotonic()
         yield
+        self._ticks += 1
+        self._longest = max(self._longest, time.monotonic() - self.working_since)
         self.working_since = None
+
+    @property
+    def longest_tick(self) -> float:
+        """Seconds after which a tick waits for something that will not come: by those that were timed."""
+        if self._ticks < _MEASURED:
+            return _UNMEASURED_SECONDS
+        return max(_LEAST_SECONDS, _LONGER * self._longest)
 
     def refresh(self, busy_seconds: float, tokens: int) -> None:
         """Take down counters and memory. To be called by the MLX thread alone."""

@@ -14,9 +14,11 @@ class Penalties:
     penalties count the answer's tokens, the repetition penalty the prompt's too: as vLLM does.
     """
 
-    def __init__(self, sampling: Sampling, prompt: list[int]) -> None:
+    def __init__(self, sampling: Sampling, prompt: list[int], answered: list[int]) -> None:
+        """`answered`: tokens of the answer that were drawn before."""
         self._sampling = sampling
         self._prompt = prompt
+        self._answered = answered
         self._counts: mx.array | None = None
         self._in_prompt: mx.array | None = None
         self._bias: mx.array | None = None
@@ -56,6 +58,8 @@ class Penalties:
 
     def _begin(self, vocabulary: int) -> None:
         self._counts = mx.zeros((vocabulary,))
+        if self._answered:
+            self._counts = self._counts.at[mx.array(self._answered)].add(1.0)
         if self._sampling.repetition_penalty != 1:
             self._in_prompt = mx.zeros((vocabulary,), mx.bool_).at[mx.array(self._prompt)].add(True)
         if self._sampling.logit_bias:
@@ -63,8 +67,8 @@ class Penalties:
             self._bias = mx.zeros((vocabulary,)).at[mx.array(tokens)].add(mx.array(values))
 
 
-def penalties_of(sampling: Sampling, prompt: list[int]) -> Penalties | None:
+def penalties_of(sampling: Sampling, prompt: list[int], answered: list[int]) -> Penalties | None:
     """None where a request asks for nothing of the kind."""
     nothing = (0.0, 0.0, 1.0)
     asked = (sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty)
-    return Penalties(sampling, prompt) if asked != nothing or sampling.logit_bias else None
+    return Penalties(sampling, prompt, answered) if asked != nothing or sampling.logit_bias else None

@@ -57,12 +57,19 @@ class Sequence:
             sampling=submit.sampling,
             max_tokens=submit.max_tokens,
             stop_tokens=frozenset(submit.stop_tokens),
-            tokens=list(submit.prompt),
+            tokens=[*submit.prompt, *submit.answered],
+            sampled=len(submit.answered),
+            emitted=len(submit.answered),
             top_logprobs=submit.top_logprobs,
             prompt_logprobs=submit.prompt_logprobs,
             borders=submit.borders,
-            penalties=penalties_of(submit.sampling, submit.prompt),
+            penalties=penalties_of(submit.sampling, submit.prompt, submit.answered),
         )
+
+    @property
+    def answered(self) -> list[int]:
+        """What was generated and looked at so far."""
+        return self.tokens[len(self.prompt) :]
 
     @property
     def unread(self) -> int:

@@ -10,12 +10,12 @@ import mlx.core as mx
 
 from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
-from mlxserve.engine.messages import Figures, Progress, RankFacts
+from mlxserve.engine.messages import DrainAsked, Figures, Progress, RankFacts
 from mlxserve.engine.meter import Meter, Rates
 from mlxserve.errors import RankLost, UserError
 from mlxserve.pipeline.control import Worker, dismiss, invite
 from mlxserve.pipeline.identity import introduce
-from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Leave, Loaded, LoadingNote, Message, Watch
+from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Drain, Leave, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import BRIEF_SIZES, SIZES, RelayFindings, RelayTimes, TimeRelay, exchange_patterns
 
@@ -39,14 +39,16 @@ class Team:
             worker.on_message = lambda message, worker=worker: self._take_note(worker, message)  # type: ignore[misc]
             worker.start(self._lost)
         self._channel.on_shutdown = lambda: self.dismiss(Leave("the server ends"))
-        watch = Watch(list(self.workers), self.meter, self._settings.silence_timeout)
-        watch.start(self._lost)
         own = introduce(0)
         advice = "copy the same mlxserve to every machine, as `mlxserve launch --deploy` does with the binary"
         for worker in self.workers:
             _require_equal(
                 f"rank 0 ({own.host}) runs", own.versions, f"{worker.peer} runs", worker.hello.versions, advice
             )
+
+    def watch(self) -> None:
+        """Notice from now on a silent worker, and a tick that does not end."""
+        Watch(list(self.workers), self.meter, self._settings.silence_timeout).start(self._lost)
 
     def await_loaded(self, own: Loaded) -> list[Loaded]:
         """Wait until every worker has its layers. Returns what each rank told, rank 0's `own` word first.
@@ -128,6 +130,9 @@ class Team:
             return True
         if isinstance(message, Loaded) and message.error:
             self._end_all(worker, message.exit_code, f"{worker.peer}: {message.error}")
+        if isinstance(message, Drain):
+            self._channel.send(DrainAsked(message.reason))
+            return True
         if isinstance(message, Leave):
             self._end_all(worker, 0, message.reason)
         return False

@@ -17,6 +17,8 @@ _SIZES = (1, 8, 32, 128)
 _ROUNDS = 2
 """Passes of each size; the pace takes the first one's time less seriously the more there are."""
 _BATCH = 1
+_NO_BATCH = 0
+"""None of the scheduler's, which count from 1."""
 _TOLERANCE = 0.02
 _TOLERANCE_16_BITS = 0.05
 """Relative difference of logits that rounding explains; wrongly masked padding gives more."""
@@ -44,6 +46,12 @@ def measure(pipeline: Pipeline, pace: Pace) -> None:
             _logits(pipeline, [Open(_BATCH, 1)], Work(_BATCH, mx.array([[1] * size]), [], "last"))
             pace.note(size, (time.perf_counter() - start) / pace.ranks)
             pipeline.tick([Keep(_BATCH, [])], None)
+
+
+def prove(pipeline: Pipeline) -> None:
+    """Let every rank compute one token, while nothing else is under way. Raises RankLost."""
+    _logits(pipeline, [Open(_NO_BATCH, 1)], Work(_NO_BATCH, mx.array([[_NEXT]]), [], "last"))
+    pipeline.tick([Keep(_NO_BATCH, [])], None)
 
 
 def _first_logits(pipeline: Pipeline, rows: list[list[int]], lengths: list[int]) -> list[mx.array]:

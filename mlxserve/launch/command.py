@@ -15,6 +15,8 @@ from mlxserve.errors import UserError
 from mlxserve.launch.hostfile import Host, is_loopback
 
 SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=15")
+ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
+"""Lets ssh end within a minute where the host is gone without a word."""
 UNREACHED = 255
 """ssh's own exit code."""
 
@@ -57,11 +59,11 @@ def quoted(path: str) -> str:
     return home + slash + (shlex.quote(rest) if rest else "")
 
 
-def starting(host: Host, script: str) -> list[str]:
-    """The command that runs `script` on `host`."""
+def starting(host: Host, script: str, notices_loss: bool = False) -> list[str]:
+    """The command that runs `script` on `host`; with `notices_loss` it ends soon after the host is gone."""
     if is_here(host):
         return ["bash", "-c", script]
-    return [*SSH, host.ssh, f"exec bash -c {shlex.quote(script)}"]
+    return [*SSH, *(ALIVE if notices_loss else ()), host.ssh, f"exec bash -c {shlex.quote(script)}"]
 
 
 def is_here(host: Host) -> bool:

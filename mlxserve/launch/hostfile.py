@@ -129,6 +129,18 @@ def _peers(rank: int, ranks: int, backend: str) -> list[int]:
     return [peer for peer in near if peer != rank]
 
 
+def require_private(hostfile: Hostfile) -> None:
+    """Raise UserError where ranks would listen at an address that the whole internet may reach."""
+    for host in hostfile.hosts:
+        for ip in host.ips:
+            if ipaddress.IPv4Address(ip).is_global:
+                raise UserError(
+                    f"{ip}, an address of {host.ssh}, is public, but MLX's ports between ranks ask nobody for a key: "
+                    "whoever reaches them can read and change what is computed. Name addresses of a private network "
+                    "(a Thunderbolt cable, a LAN, a VPN), or allow these with --public-addresses"
+                )
+
+
 def is_loopback(name: str) -> bool:
     """Whether `name` means the machine it is used on, whichever that is."""
     return name == "localhost" or (name.startswith("127.") and name.count(".") == 3)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -29,17 +29,32 @@ def run(request: LaunchRequest, subcommand: str, validate: Callable[[int], objec
 
     `validate` is given the number of ranks before any is started. Raises UserError where the request is wrong.
     """
-    hosts = _hosts(request)
-    validate(len(hosts.hosts))
-    _warn(hosts)
-    deploy_first(request, hosts)
-    with ExitStack() as claims:
-        if request.ranks > 1 and hosts.backend == "ring":
-            ports = claims.enter_context(Ports(request.ranks * request.connections_per_ip, request.starting_port))
-            request = msgspec.structs.replace(request, starting_port=ports.first)
+    hosts = prepare(request, validate)
+    with claimed(request, hosts) as request:
         command = [*program(request.program), subcommand, *request.flags]
         interrupted = INTERRUPTED if subcommand == "check" else 0  # to be ended is how serving ends, but no check
-        return asyncio.run(_run(_starts(hosts, request, command), interrupted))
+        return asyncio.run(_run(_starts(hosts, request, command), request.drain_seconds, interrupted))
+
+
+def prepare(request: LaunchRequest, validate: Callable[[int], object]) -> Hostfile:
+    """The hosts, with the program on them, if that is asked for. Raises UserError where they or the flags are wrong."""
+    hosts = hosts_of(request)
+    validate(len(hosts.hosts))
+    if not request.public_addresses:
+        hosts_file.require_private(hosts)
+    _warn(hosts)
+    deploy_first(request, hosts)
+    return hosts
+
+
+@contextmanager
+def claimed(request: LaunchRequest, hosts: Hostfile) -> Iterator[LaunchRequest]:
+    """The request with the first of the ports that the ranks on this machine have to themselves meanwhile."""
+    if request.ranks <= 1 or hosts.backend != "ring":
+        yield request
+        return
+    with Ports(request.ranks * request.connections_per_ip, request.starting_port) as ports:
+        yield msgspec.structs.replace(request, starting_port=ports.first)
 
 
 def deploy_first(request: LaunchRequest, hosts: Hostfile) -> None:
@@ -48,11 +63,12 @@ def deploy_first(request: LaunchRequest, hosts: Hostfile) -> None:
         deploy(hosts.hosts, anywhere(program(request.program)[0]), this_binary())
 
 
-async def _run(starts: list[Start], after_signal: int) -> int:
-    return await Processes(starts).run(after_signal)
+async def _run(starts: list[Start], drain_seconds: float, after_signal: int) -> int:
+    return await Processes(starts, drain_seconds).run(after_signal)
 
 
-def _hosts(request: LaunchRequest) -> Hostfile:
+def hosts_of(request: LaunchRequest) -> Hostfile:
+    """The hosts that are named. Raises UserError."""
     if request.hostfile:
         return hosts_file.read(request.hostfile, request.backend)
     return hosts_file.ranks_here(request.ranks, request.backend)

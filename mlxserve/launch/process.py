@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+from typing import Literal
 
 import msgspec
 
@@ -55,7 +56,8 @@ class Process(asyncio.SubprocessProtocol):
             raise UserError(f"{self.label} needs {self._command[0]}, which is not installed here") from error
         finally:
             os.close(reading)
-        os.write(self._orders, "".join(f"{line}\n" for line in self._secrets).encode())
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, which `ended` tells
+            os.write(self._orders, "".join(f"{line}\n" for line in self._secrets).encode())
 
     async def ended(self) -> int:
         """Wait for the end, clear up what is left; returns the exit code, 128 + n for signal n as in a shell.
@@ -74,10 +76,10 @@ class Process(asyncio.SubprocessProtocol):
         assert code is not None
         return code if code >= 0 else 128 - code
 
-    def order_end(self) -> None:
-        """Ask the script's guard to end the rank; asked twice, to do so at once."""
+    def order(self, what: Literal["drain", "end"]) -> None:
+        """Ask the script's guard to let the rank finish what it has begun, or to end it; a second "end" kills it."""
         with contextlib.suppress(OSError):
-            os.write(self._orders, b"end\n")
+            os.write(self._orders, f"{what}\n".encode())
 
     def kill(self) -> None:
         """Kill what is left of the rank on this machine."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from typing import Literal
 
 from mlxserve.launch.output import say
 from mlxserve.launch.process import Process, Start
@@ -16,7 +18,10 @@ SETTLE = 1.0
 class Processes:
     """All ranks. Belongs to the event loop it is made in, whose handlers for SIGNALS it sets."""
 
-    def __init__(self, starts: list[Start]) -> None:
+    def __init__(self, starts: list[Start], drain_seconds: float = 0.0) -> None:
+        """After SIGTERM the ranks have `drain_seconds` to finish what they have begun."""
+        self._drain_seconds = drain_seconds
+        self._drains = False
         self._all = [Process(start, number) for number, start in enumerate(starts)]
         self._running: dict[asyncio.Task[int], Process] = {}
         self._signals = 0
@@ -28,7 +33,7 @@ class Processes:
         That is the first failed rank's, `after_signal` after a signal, 130 after a second one.
         """
         for number in SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._signal)
+            asyncio.get_running_loop().add_signal_handler(number, self._signal, number)
         try:
             for process in self._all:
                 await process.start()
@@ -63,21 +68,25 @@ class Processes:
         return code
 
     async def _end(self) -> None:
-        """End what runs: asked first, killed after PATIENCE seconds or at a second signal."""
-        self._order_end()
+        """End what runs: asked first, killed after PATIENCE seconds or at one more signal."""
+        if self._drains:
+            self._order("drain")
+            await self._signal_or_end(self._drain_seconds + PATIENCE, asyncio.ALL_COMPLETED)
+        self._order("end")
         await self._signal_or_end(PATIENCE + 0.5, asyncio.ALL_COMPLETED)
-        self._order_end()
+        self._order("end")
         await self._signal_or_end(0.5, asyncio.ALL_COMPLETED)
         for task, process in self._running.items():
             if not task.done():
                 process.kill()
         await asyncio.gather(*self._running)
 
-    def _order_end(self) -> None:
+    def _order(self, what: Literal["drain", "end"]) -> None:
         for task, process in self._running.items():
             if not task.done():
-                process.order_end()
+                process.order(what)
 
-    def _signal(self) -> None:
+    def _signal(self, number: signal.Signals) -> None:
+        self._drains = self._signals == 0 and number == signal.SIGTERM and self._drain_seconds > 0
         self._signals += 1
         self._signalled.set()

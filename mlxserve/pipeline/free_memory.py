@@ -20,6 +20,11 @@ def usable_bytes() -> int:
     return min([available, *room_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
 
+def room_bytes() -> int:
+    """The same without what this process has taken, on macOS too: room for another model beside one."""
+    return usable_bytes() - (mx.get_active_memory() if sys.platform == "darwin" else 0)
+
+
 def free_bytes(place: Place, at_first: int) -> int:
     """Bytes that this rank, now loaded, may fill with caches; `at_first` were usable before any rank had loaded."""
     return share(at_first, usable_bytes(), mx.get_active_memory(), ranks_on_this_machine(place))

@@ -85,13 +85,28 @@ class Leave(msgspec.Struct, frozen=True, tag="leave"):
     exit_code: int = 0
 
 
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """A worker was asked to end: the server is to end as soon as the answers that have begun have."""
+
+    reason: str
+
+
 Message = (
-    Plan | Hello | Loaded | AtBarrier | Enter | Heartbeat | LoadingNote | TimeRelay | RelayFindings | RelayTimes | Leave
+    Plan
+    | Hello
+    | Loaded
+    | AtBarrier
+    | Enter
+    | Heartbeat
+    | LoadingNote
+    | TimeRelay
+    | RelayFindings
+    | RelayTimes
+    | Drain
+    | Leave
 )
 
 HEARTBEAT_SECONDS = 1.0
-LONGEST_TICK_SECONDS = 120.0
-"""Far more than a chunk of a prompt takes: what takes longer waits for something that will not come."""
 
 decode = msgspec.msgpack.Decoder(Message).decode
 encode = msgspec.msgpack.Encoder().encode
@@ -147,6 +162,12 @@ class Vital(Protocol):
 
     figures: Heartbeat
     working_since: float | None
+    """By `time.monotonic`, while a tick is being carried out."""
+
+    @property
+    def longest_tick(self) -> float:
+        """Seconds after which a tick waits for something that will not come."""
+        ...
 
 
 class Watch:
@@ -184,9 +205,9 @@ class Watch:
         return ""
 
     def _stuck(self) -> str:
-        since = self._own.working_since
-        if since is not None and time.monotonic() - since > LONGEST_TICK_SECONDS:
-            return f"a tick has not ended within {LONGEST_TICK_SECONDS:.0f} s: a rank or a cable between ranks is stuck"
+        since, longest = self._own.working_since, self._own.longest_tick
+        if since is not None and time.monotonic() - since > longest:
+            return f"a tick has not ended within {longest:.0f} s: a rank or a cable between ranks is stuck"
         return ""
 
 

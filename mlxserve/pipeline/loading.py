@@ -16,8 +16,10 @@ from mlxserve.config import Settings
 from mlxserve.errors import UserError
 from mlxserve.models.source import ModelSource
 from mlxserve.pipeline.footprint import Footprint
+from mlxserve.pipeline.free_memory import room_bytes
 from mlxserve.pipeline.plan import Item, Open
 from mlxserve.pipeline.probe import Probe
+from mlxserve.pipeline.room import require_room
 from mlxserve.pipeline.slots import Walk, find_layers, install_slots
 from mlxserve.pipeline.split import Trace, check_splittable, layer_bytes, plan_split, trace_model
 from mlxserve.pipeline.stage import Stage
@@ -105,6 +107,7 @@ class _Parts:
         """Read this rank's weights into memory; the others stay where they are."""
         own = sorted({self._trace.layer_of_call[call] for call in self._split[self.rank]})
         layers = self._walk.layers
+        self._require_room(own)
         try:
             for index in own:
                 mx.eval(layers[index].parameters())
@@ -114,6 +117,15 @@ class _Parts:
             raise UserError(f"the model's weights cannot be read: {error}") from error
         mx.clear_cache()
         return self._probed(own)
+
+    def _require_room(self, own: list[int]) -> None:
+        of_layers = [[array for _, array in _parameters(layer)] for layer in self._walk.layers]
+        shared = [array for _, array in self._shared]
+        mine = [array for index in own for array in of_layers[index]] + (shared if self.rank == 0 else [])
+        whole = [array for arrays in of_layers for array in arrays] + shared
+        is_quantized = any(array.dtype == mx.uint32 for array in mine)
+        bits = 0.0 if is_quantized else 8 * _bytes(mine) / sum(array.size for array in mine)
+        require_room(self.rank, len(own), _bytes(mine), _bytes(whole), bits, room_bytes())
 
     def _probed(self, own: list[int]) -> LoadedModel:
         start = self._split[self.rank].start
@@ -136,6 +148,10 @@ class _Parts:
         for name, array in [*layers, *shared]:
             digest.update(f"{name} {array.shape} {array.dtype}".encode() + _sampled(array))
         return digest.hexdigest()
+
+
+def _bytes(arrays: list[mx.array]) -> int:
+    return sum(array.nbytes for array in arrays)
 
 
 def _sampled(array: mx.array) -> bytes:

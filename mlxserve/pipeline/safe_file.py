@@ -13,7 +13,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path`, whatever was there. Raises OSError, and leaves what was there."""
     beside = path.with_name(f"{path.name}.part")
     try:
-        with beside.open("wb") as file:
+        with open(beside, "wb", opener=_for_its_owner) as file:
             file.write(_digest(content))
             file.write(content)
             file.flush()
@@ -31,6 +31,11 @@ def read_whole(path: Path) -> bytes:
     if digest != _digest(content):
         raise ValueError("its checksum is not that of its content")
     return content
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """Open `path`, which nobody else may read: it tells of prompts."""
+    return os.open(path, flags, 0o600)
 
 
 def _digest(content: bytes) -> bytes:

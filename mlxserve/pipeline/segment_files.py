@@ -114,7 +114,7 @@ class SegmentFiles:
         with self._counting:
             self._unwritten -= len(content)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_whole(path, content)
         except OSError as error:
             self._remove(path)

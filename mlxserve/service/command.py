@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from mlxserve.errors import UserError
-from mlxserve.service.job import job_for, service_name
+from mlxserve.service.job import Job, service_name
 from mlxserve.service.launchd import Launchd
 from mlxserve.service.systemd import Systemd
 
@@ -33,17 +33,17 @@ def installer(name: str) -> Launchd | Systemd:
     return own
 
 
-def show(name: str, words: list[str]) -> int:
+def show(job: Job) -> int:
     """Print the file that `install` would write, and where."""
-    job, runner = job_for(name, words), supervisor()
+    runner = supervisor()
     print(f"# {runner.file(job.name)}", file=sys.stderr)
     sys.stdout.write(runner.content(job).decode())
     return 0
 
 
-def install(name: str, words: list[str]) -> int:
-    """Run `mlxserve words…` from now on, also after the machine starts anew; in place of what `name` ran before."""
-    job, runner = job_for(name, words), supervisor()
+def install(job: Job) -> int:
+    """Run it from now on, also after the machine starts anew; in place of what ran under its name before."""
+    runner = supervisor()
     runner.require()
     _write(runner.file(job.name), runner.content(job))
     runner.start(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pwd
 import re
@@ -11,12 +12,17 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mlxserve.config import Settings
 from mlxserve.errors import UserError
 from mlxserve.launch.command import folder, program
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/opt/homebrew/bin"
 KEPT = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "XDG_CACHE_HOME")
 """Variables that say where models are. No secrets: everybody may read the file of a service."""
+
+
+ENDING_SECONDS = 15
+"""What ending takes beyond the time that answers which have begun are given."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -30,6 +36,13 @@ class Job(msgspec.Struct, frozen=True):
     gid: int
     home: str
     environment: dict[str, str]
+    drain_seconds: float = Settings().drain_seconds
+    """How long it may go on after SIGTERM to finish what it has begun."""
+
+    @property
+    def stop_seconds(self) -> int:
+        """What it takes at most to end: whoever stops it waits so long before SIGKILL."""
+        return math.ceil(self.drain_seconds) + ENDING_SECONDS
 
 
 def service_name(name: str) -> str:
@@ -39,7 +52,12 @@ def service_name(name: str) -> str:
     return f"mlxserve-{name}" if name else "mlxserve"
 
 
-def job_for(name: str, words: list[str], environ: Mapping[str, str] = os.environ) -> Job:
+def job_for(
+    name: str,
+    words: list[str],
+    environ: Mapping[str, str] = os.environ,
+    drain_seconds: float = Settings().drain_seconds,
+) -> Job:
     """The job that runs `mlxserve words…` as it would run here and now. Raises UserError."""
     account = _account(environ)
     job = Job(
@@ -57,6 +75,7 @@ def job_for(name: str, words: list[str], environ: Mapping[str, str] = os.environ
             "USER": account.pw_name,
             **{name: environ[name] for name in KEPT if environ.get(name)},
         },
+        drain_seconds=drain_seconds,
     )
     _check(job)
     return job

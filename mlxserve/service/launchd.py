@@ -11,14 +11,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from mlxserve.errors import UserError
 from mlxserve.service.job import Job, with_sudo
 from mlxserve.service.status import Status
-
-STOP_SECONDS = 30
 
 
 class Launchd(msgspec.Struct, frozen=True):
@@ -45,7 +44,7 @@ class Launchd(msgspec.Struct, frozen=True):
                 "RunAtLoad": True,
                 "KeepAlive": True,
                 "ThrottleInterval": 10,
-                "ExitTimeOut": STOP_SECONDS,
+                "ExitTimeOut": job.stop_seconds,
                 "ProcessType": "Interactive",
                 "StandardOutPath": log,
                 "StandardErrorPath": log,
@@ -70,7 +69,7 @@ class Launchd(msgspec.Struct, frozen=True):
     def stop(self, name: str) -> None:
         """Stop it. Raises UserError where it goes on."""
         _launchctl("bootout", _target(name))
-        deadline = time.monotonic() + STOP_SECONDS + 5
+        deadline = time.monotonic() + self._property(name, "ExitTimeOut") + 5
         while _launchctl("print", _target(name)).returncode == 0:
             if time.monotonic() > deadline:
                 raise UserError(f"{name} does not end: `sudo launchctl bootout {_target(name)}` should end it")
@@ -92,7 +91,11 @@ class Launchd(msgspec.Struct, frozen=True):
 
     def log(self, name: str) -> str:
         """Where its log is, once its file is written."""
-        return str(plistlib.loads(self.file(name).read_bytes())["StandardOutPath"])
+        return str(self._property(name, "StandardOutPath"))
+
+    def _property(self, name: str, key: str) -> Any:
+        """What the written property list says."""
+        return plistlib.loads(self.file(name).read_bytes())[key]
 
 
 def status_from(printed: str) -> Status:

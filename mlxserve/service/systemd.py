@@ -33,7 +33,7 @@ ExecStart=:{command}
 Restart=always
 RestartSec=10
 KillMode=mixed
-TimeoutStopSec=30
+TimeoutStopSec={stop_seconds}
 IgnoreSIGPIPE=no
 
 [Install]
@@ -64,6 +64,7 @@ class Systemd(msgspec.Struct, frozen=True):
             folder=os.path.join(job.folder, "").replace("%", "%%"),
             environment=" ".join(_quoted(f"{name}={value}") for name, value in job.environment.items()),
             command=" ".join(_quoted(word) for word in job.command),
+            stop_seconds=job.stop_seconds,
             target="multi-user.target" if self.is_system else "default.target",
         )
         return unit.encode()

@@ -56,6 +56,8 @@ class Generation:
         self.prompt = task.prompt
         self.open = False
         """Whether it waits for the engine, or runs there."""
+        self.over = False
+        """Whether it was open, and is no more."""
         self.prompt_tokens_read = 0
         self.cached_tokens = 0
         """Of the prompt's tokens, those that the engine had read before, for others."""
@@ -129,7 +131,7 @@ class Generation:
                     if self.finish_reason is not None:
                         break
         finally:
-            self.open = False
+            self.open, self.over = False, True
 
     def _note(self, reading: Reading) -> None:
         """Take down how far the prompt is read. It may be read again: what was cached at first counts."""

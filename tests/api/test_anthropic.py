@@ -301,7 +301,7 @@ async def test_what_fails_midway_is_an_error_in_anthropics_shape(
     await engine.submitted.get()
     while engine.submitted.qsize():
         await engine.submitted.get()
-    engine.client.lost("rank 1 fell silent")
+    engine.client.close("rank 1 fell silent")
     with pytest.raises(anthropic.APIStatusError, match="rank 1 fell silent") as raised:
         await asking
     assert raised.value.type == "overloaded_error"

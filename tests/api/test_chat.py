@@ -218,7 +218,7 @@ async def test_an_engine_lost_mid_stream_ends_it_with_an_error(
     text = ""
     while text != "Hello":
         text += (await anext(chunks)).choices[0].delta.content or ""
-    engine.client.lost("rank 1 fell silent")
+    engine.client.close("rank 1 fell silent")
     with pytest.raises(openai.APIError, match="rank 1 fell silent"):
         await anext(chunks)
 
@@ -227,7 +227,7 @@ async def test_an_engine_lost_while_a_client_waits_is_503(client: AsyncOpenAI, e
     engine.script = None
     asking = asyncio.create_task(client.chat.completions.create(model="", messages=HI))
     await engine.submitted.get()
-    engine.client.lost("rank 1 fell silent")
+    engine.client.close("rank 1 fell silent")
     with pytest.raises(openai.InternalServerError) as raised:
         await asking
     assert raised.value.status_code == 503

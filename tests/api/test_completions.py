@@ -341,7 +341,7 @@ async def test_an_engine_that_is_lost_is_an_error(client: AsyncOpenAI, engine: S
     asking = asyncio.create_task((streamed if stream else whole)(client, prompt=["a", "b"]))
     for _ in range(2):
         await engine.submitted.get()
-    engine.client.lost("rank 1 fell silent")
+    engine.client.close("rank 1 fell silent")
     with pytest.raises(openai.APIError, match="rank 1 fell silent"):
         await asking
 

@@ -50,7 +50,7 @@ async def test_while_the_model_loads_all_is_503(
 
 
 async def test_a_lost_engine_is_degraded_with_its_reason(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
-    engine.client.lost("rank 1 fell silent")
+    engine.client.close("rank 1 fell silent")
     await _is_unready(http, "degraded", "rank 1 fell silent")
     engine.connect()
     engine.become_ready()

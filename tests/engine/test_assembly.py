@@ -21,3 +21,18 @@ def test_where_no_sequence_fits_the_reason_is_told(settings: Settings, named: st
     loaded = Loaded(footprint=Footprint(token_bytes=100), free_bytes=20_000)
     with pytest.raises(UserError, match=named):
         Assembly(settings, [loaded]).ledger()
+
+
+def test_a_second_model_on_rank_0_leaves_less_for_caches() -> None:
+    loaded = Loaded(footprint=Footprint(token_bytes=100), free_bytes=100_000_000)
+    alone = Assembly(Settings(), [loaded, loaded])
+    beside = alone.beside(60_000_000)
+    assert beside.ranks[0].free_bytes == 40_000_000
+    assert beside.ranks[1] == loaded
+    assert 0 < beside.ledger().longest < alone.ledger().longest
+    with pytest.raises(UserError, match="close other programs"):
+        alone.beside(200_000_000).ledger()
+
+
+def test_what_is_not_known_stays_so_beside_a_second_model() -> None:
+    assert Assembly(Settings(), [Loaded()]).beside(60_000_000).ranks[0].free_bytes == 0

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlxserve.engine.warmup import warm_up
+from mlxserve.engine.warmup import prove, warm_up
 from tests.pipeline.one_rank import VOCABULARY, TinyModel
 
 
@@ -14,3 +14,13 @@ def test_rows_are_read_together_only_where_they_go_on_as_alone(model_type: str, 
     pipeline = TinyModel(model_type).pipeline
     assert warm_up(pipeline) == VOCABULARY
     assert pipeline.batchable == batched
+
+
+def test_a_proof_computes_a_token_and_leaves_nothing_behind() -> None:
+    model = TinyModel("qwen2")
+    before = model.pipeline.tokens
+    for _ in range(2):
+        prove(model.pipeline)
+    assert model.pipeline.tokens == before + 2
+    with pytest.raises(KeyError):
+        model.stage.caches(0)

@@ -12,7 +12,7 @@ import pytest
 from tests.launch.conftest import REPORT, WAIT, Launch, Program, reports
 from tests.system.server import MLXSERVE
 
-STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WAIT
+STUBBORN = "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGTERM, signal.SIGHUP)]\n" + WAIT
 RANK_1_FAILS = WAIT.replace("time.sleep(60)", "time.sleep(60 if os.environ['MLX_RANK'] == '0' else 0.1); sys.exit(7)")
 
 
@@ -93,8 +93,8 @@ def test_a_killed_rank_is_told_by_its_signal(launch: Launch, program: Program) -
 def test_a_signal_ends_all_in_good_order(
     launch: Launch, program: Program, tmp_path: Path, number: signal.Signals
 ) -> None:
-    polite = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(3)))\n" + WAIT
-    launcher = launch("-n", "2", "--program", program(polite))
+    polite = "import signal, sys; signal.signal(signal.SIGHUP, lambda *_: (print('bye'), sys.exit(3)))\n" + WAIT
+    launcher = launch("-n", "2", "--program", program(polite), "--drain-seconds", "0")
     ranks = reports(launcher, 2)
     launcher.send_signal(number)
     output, errors = launcher.communicate(timeout=5)
@@ -117,10 +117,42 @@ def test_a_signal_ends_a_check_with_a_code_that_is_no_success(launch: Launch, pr
 def test_ranks_that_ignore_it_are_killed_within_five_seconds(launch: Launch, program: Program, tmp_path: Path) -> None:
     launcher = launch("-n", "2", "--program", program(STUBBORN))
     ranks = reports(launcher, 2)
-    launcher.send_signal(signal.SIGTERM)
+    launcher.send_signal(signal.SIGHUP)
     assert launcher.wait(5) == 0
     wait_until_ended([rank["pid"] for rank in ranks], 0.2)
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_after_sigterm_ranks_may_finish_what_they_have_begun(launch: Launch, program: Program) -> None:
+    bye = "lambda *_: (time.sleep(1), print('bye'), sys.exit())"
+    finishing = f"import signal, sys, time; signal.signal(signal.SIGTERM, {bye})\n"
+    launcher = launch("-n", "2", "--program", program(finishing + WAIT), "--drain-seconds", "20")
+    ranks = reports(launcher, 2)
+    launcher.send_signal(signal.SIGTERM)
+    output, _ = launcher.communicate(timeout=10)
+    assert launcher.returncode == 0
+    assert sorted(output.splitlines()) == ["[rank 0] bye", "[rank 1] bye"]
+    wait_until_ended([rank["pid"] for rank in ranks], 0.5)
+
+
+def test_ranks_that_never_finish_are_ended(launch: Launch, program: Program) -> None:
+    launcher = launch("-n", "2", "--program", program(STUBBORN), "--drain-seconds", "0.5")
+    ranks = reports(launcher, 2)
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.wait(10) == 0
+    wait_until_ended([rank["pid"] for rank in ranks], 0.2)
+
+
+def test_a_second_signal_ends_ranks_that_are_finishing(launch: Launch, program: Program) -> None:
+    finishing = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WAIT
+    launcher = launch("-n", "2", "--program", program(finishing), "--drain-seconds", "20")
+    ranks = reports(launcher, 2)
+    launcher.send_signal(signal.SIGTERM)
+    with pytest.raises(TimeoutError):
+        wait_for_exit(launcher.pid, 0.3)
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.wait(2) == 130
+    wait_until_ended([rank["pid"] for rank in ranks], 0.5)
 
 
 def test_a_second_signal_ends_at_once(launch: Launch, program: Program, tmp_path: Path) -> None:
@@ -156,7 +188,7 @@ def test_a_killed_launcher_leaves_nothing_behind(launch: Launch, program: Progra
 
 
 def test_a_rank_can_see_on_its_standard_input_that_the_launcher_is_gone(launch: Launch, program: Program) -> None:
-    watching = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + REPORT
+    watching = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + REPORT
     watching += "import stat; assert stat.S_ISFIFO(os.fstat(0).st_mode); sys.stdin.read()"
     launcher = launch("-n", "2", "--program", program(watching))
     ranks = reports(launcher, 2)
@@ -191,6 +223,21 @@ def test_hosts_are_reached_by_ssh(launch: Launch, program: Program, tmp_path: Pa
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+def test_public_addresses_are_refused(launch: Launch, program: Program, tmp_path: Path, fake_ssh: str) -> None:
+    path = tmp_path / "hosts.json"
+    path.write_text(json.dumps([{"ssh": "mini-1", "ips": ["192.168.5.1"]}, {"ssh": "mini-2", "ips": ["8.8.8.8"]}]))
+    arguments = ["--hostfile", str(path), "--program", program(WAIT)]
+    launcher = launch(*arguments, PATH=fake_ssh)
+    _, errors = launcher.communicate(timeout=5)
+    assert launcher.returncode == 2
+    assert "8.8.8.8, an address of mini-2, is public" in errors
+    assert "--public-addresses" in errors
+    allowed = launch(*arguments, "--public-addresses", PATH=fake_ssh)
+    reports(allowed, 2)
+    allowed.send_signal(signal.SIGINT)
+    assert allowed.wait(5) == 0
+
+
 def test_a_host_that_is_not_reached_is_named(launch: Launch, program: Program, tmp_path: Path, fake_ssh: str) -> None:
     (tmp_path / "bin" / "ssh").write_text("#!/bin/bash\necho 'ssh: no route to host' >&2\nexit 255\n")
     launcher = launch("--hostfile", two_hosts(tmp_path), "--program", program(WAIT), PATH=fake_ssh)
@@ -213,7 +260,7 @@ def test_a_program_that_ends_with_sshs_own_code_is_not_taken_for_a_lost_host(
 
 
 def test_ranks_go_on_where_nobody_reads_what_they_say(launch: Launch, program: Program) -> None:
-    polite = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(3)))\n" + WAIT
+    polite = "import signal, sys; signal.signal(signal.SIGHUP, lambda *_: (print('bye'), sys.exit(3)))\n" + WAIT
     launcher = launch("-n", "2", "--program", program(polite))
     ranks = reports(launcher, 2)
     stop_reading(launcher)

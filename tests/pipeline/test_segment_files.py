@@ -56,6 +56,13 @@ def test_splits_and_drops_outlive_a_restart(tmp_path: Path) -> None:
     assert close(again.read(1, [[9, 8]])[0], again.fresh([*PROMPT[:20], 9, 8]))
 
 
+def test_nobody_but_the_owner_may_read_them(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    store_two(folder)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def damage_a_byte(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -39,13 +39,36 @@ def test_print_shows_the_file_and_where_it_goes_and_writes_nothing(folder: Path)
     assert place.is_absolute()
     assert place.name == "mlxserve.service"
     assert not place.exists()
-    assert f'ExecStart=:"{MLXSERVE}" "launch" "--hostfile" "hosts.json" "--model" "demo"\n' in shown.stdout
+    assert f'ExecStart=:"{MLXSERVE}" "launch" "--hostfile" "hosts.json" "--model" "demo" "--keep"\n' in shown.stdout
     assert f"WorkingDirectory={folder}/\n" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ((*LAUNCH, "--keep"), True),
+        (("launch", "-n", "2"), False),
+        ((*LAUNCH, "--backend", "mpi"), False),
+        (("serve",), False),
+    ],
+)
+def test_a_launch_over_ssh_keeps_what_it_has_started(folder: Path, words: tuple[str, ...], kept: bool) -> None:
+    shown = service(folder, "install", "--print", *words)
+    assert shown.returncode == 0
+    assert shown.stdout.count('"--keep"') == kept
 
 
 def test_the_command_may_stand_behind_two_dashes(folder: Path) -> None:
     plain, dashed = (service(folder, "install", "--print", *dashes, *LAUNCH) for dashes in ((), ("--",)))
     assert plain.stdout == dashed.stdout != ""
+
+
+@pytest.mark.parametrize(("words", "seconds"), [((), 45), (("--drain-seconds", "120.5"), 136)])
+def test_a_service_is_given_the_time_to_end_that_its_answers_are_given(
+    folder: Path, words: tuple[str, ...], seconds: int
+) -> None:
+    shown = service(folder, "install", "--print", *LAUNCH, *words)
+    assert f"\nTimeoutStopSec={seconds}\n" in shown.stdout
 
 
 def test_where_models_are_is_kept_and_secrets_are_not(folder: Path) -> None:
@@ -99,6 +122,8 @@ def test_with_sudo_it_runs_as_who_called_it() -> None:
         (("launch", "--hostfile", "hosts.json", "--split", "10,10,10"), "--split names layers for 3 ranks, but there"),
         (("launch", "-n", "2", "--modle", "demo"), "unrecognized arguments: --modle"),
         (("serve", "--port", "99999"), "--port: must be a whole number from 0 to 65535"),
+        (("serve", "--api-key", "sk-it"), "put keys into a file of your own, and name that with --api-key-file"),
+        (("launch", "-n", "2", "--detach"), "a service keeps its command running itself: leave --detach and"),
         (("--name", "../etc", "serve"), "--name '../etc' must be of letters"),
         pytest.param(
             ("serve",), "systemd does not run this machine", marks=pytest.mark.skipif(BOOTED.exists(), reason="it does")

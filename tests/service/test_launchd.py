@@ -109,6 +109,11 @@ def test_the_file_is_named_by_its_label_among_the_daemons(job: Job, plist: dict[
     assert str(Launchd().file(job.name)) == "/Library/LaunchDaemons/local.mlxserve-test.plist"
 
 
+def test_it_is_killed_only_after_the_time_that_its_answers_have(job: Job) -> None:
+    content = Launchd().content(msgspec.structs.replace(job, drain_seconds=300.0))
+    assert plistlib.loads(content)["ExitTimeOut"] == 315
+
+
 def test_status_reads_what_launchctl_prints() -> None:
     status = status_from(PRINTED)
     assert status.is_running

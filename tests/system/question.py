@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,19 @@ class Answer:
         return int(self.usage.prompt_tokens_details.cached_tokens)
 
 
+class After:
+    """Does something once, after so many calls."""
+
+    def __init__(self, calls: int, action: Callable[[], None]) -> None:
+        self._left = calls
+        self._action = action
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._action()
+
+
 def ask(server: Server, question: Question) -> Answer:
     """The answer to one question."""
     return ask_at_once(server, [question])[0]
@@ -46,12 +59,14 @@ def ask_each(server: Server, questions: Sequence[Question]) -> list[Answer]:
     return [ask(server, question) for question in questions]
 
 
-def ask_at_once(server: Server, questions: Sequence[Question]) -> list[Answer]:
-    """The answers to `questions`, all of which are open together."""
+def ask_at_once(
+    server: Server, questions: Sequence[Question], at_piece: Callable[[], None] = lambda: None
+) -> list[Answer]:
+    """The answers to `questions`, all of which are open together; `at_piece` is called at each piece of any of them."""
 
     async def run() -> list[Answer]:
         async with server.async_client() as client:
-            return await asyncio.gather(*(_ask(client, question) for question in questions))
+            return await asyncio.gather(*(_ask(client, question, at_piece) for question in questions))
 
     return asyncio.run(run())
 
@@ -63,7 +78,7 @@ def is_right(question: Question, expected: Answer, actual: Answer) -> bool:
     return is_near_tie(question.prompt, question.temperature, question.seed, expected.text, actual.text)
 
 
-async def _ask(client: Any, question: Question) -> Answer:
+async def _ask(client: Any, question: Question, at_piece: Callable[[], None]) -> Answer:
     chunks: AsyncIterator[Any] = await client.chat.completions.create(
         model="demo",
         messages=[{"role": "user", "content": question.prompt}],
@@ -76,6 +91,9 @@ async def _ask(client: Any, question: Question) -> Answer:
     )
     pieces, usage = list[str](), None
     async for chunk in chunks:
-        pieces += [choice.delta.content for choice in chunk.choices if choice.delta.content]
+        new = [choice.delta.content for choice in chunk.choices if choice.delta.content]
+        pieces += new
         usage = chunk.usage or usage
+        if new:
+            at_piece()
     return Answer("".join(pieces), len(pieces), usage)

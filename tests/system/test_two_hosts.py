@@ -140,6 +140,20 @@ def test_deploy_gives_the_binary_to_the_host_that_lacks_it(ready: Bed) -> None:
         ready[name].wait_until_idle()
 
 
+def test_detached_ranks_go_on_without_the_command_until_they_are_stopped(ready: Bed) -> None:
+    model = f"./{demo_file().name}"
+    hosts = ["--hostfile", "hosts.json"]
+    launched = ready["mini-1"].run(
+        ["./mlxserve", "launch", "--detach", *hosts, "--model", model, "--host", "0.0.0.0"], timeout=START_SECONDS
+    )
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    assert_serves_on_both(ready)
+    stopped = ready["mini-1"].run(["./mlxserve", "launch", "--stop", *hosts])
+    assert stopped.returncode == 0, stopped.stderr
+    for name in MINIS:
+        ready[name].wait_until_idle()
+
+
 def test_check_finds_nothing_against_the_two_hosts(ready: Bed) -> None:
     done = ready["mini-1"].run(["./mlxserve", "check", "--hostfile", "hosts.json"], timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -151,7 +165,7 @@ def test_check_finds_nothing_against_the_two_hosts(ready: Bed) -> None:
 def test_a_service_would_start_the_file_itself_and_not_what_it_unpacked(ready: Bed) -> None:
     shown = ready["mini-1"].run(["./mlxserve", "service", "install", "--print", "launch", "--hostfile", "hosts.json"])
     assert shown.returncode == 0, shown.stderr
-    assert f'ExecStart=:"{HOME}/mlxserve" "launch" "--hostfile" "hosts.json"\n' in shown.stdout
+    assert f'ExecStart=:"{HOME}/mlxserve" "launch" "--hostfile" "hosts.json" "--keep"\n' in shown.stdout
 
 
 def test_mlx_launch_starts_the_binary_as_well(tmp_path: Path, binary: Path) -> None:

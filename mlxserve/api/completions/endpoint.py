@@ -52,7 +52,7 @@ async def _writers(serving: Serving, request: CompletionRequest, body_size: int)
     prompts, grammar = await serving.in_thread(
         lambda: (read_prompts(tokenizer, ready, request), made(field, form) if form else ""), size
     )
-    serving.require_ready()
+    serving.require_room()
     return [
         ChoiceWriter(
             tokenizer,
