@@ -237,6 +237,7 @@ def request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequest:
         program=args.program or "",
         api_keys=(*args.api_keys, *keys_from(os.environ)),
         drain_seconds=args.drain_seconds if args.command == "launch" else 0.0,
+        min_ranks=args.min_ranks if args.command == "launch" else 0,
         public_addresses=args.public_addresses,
         deploy=args.deploy,
         detached=args.detached if args.command == "launch" else "",

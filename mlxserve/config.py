@@ -20,6 +20,8 @@ class Place(msgspec.Struct, frozen=True):
     backend: Backend = "ring"
     addresses: tuple[str, ...] = ()
     """The first `ip:port` of each rank, in rank order, where the backend has such a list."""
+    ring: tuple[tuple[str, ...], ...] = ()
+    """All of them, of the ring backend."""
     control: str = ""
     """The address of rank 0 for the control links, where that is not the first of its `addresses`."""
 
@@ -81,6 +83,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Most tokens proposed at once; 0: chosen by measurement."""
     form_timeout: float = 45.0
     """Seconds that the group may take to form."""
+    min_ranks: int = 0
+    """How many ranks are enough to serve while others are missing; 0: all that were planned."""
     recover_seconds: float = 120.0
     """How long open requests wait for a lost group to form again."""
     drain_seconds: float = 30.0

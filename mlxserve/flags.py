@@ -217,6 +217,10 @@ FLAGS = (
         "how long the ranks may take to find each other",
     ),
     Flag(
+        ("--min-ranks",), "min_ranks", whole(0), "N",
+        "how many ranks are enough to serve while others are missing; 0: all that were planned",
+    ),
+    Flag(
         ("--recover-seconds",), "recover_seconds", number(0), "SECONDS",
         "how long open requests wait for a lost group to form again",
     ),
@@ -270,6 +274,8 @@ def settings_at(args: argparse.Namespace, place: Place) -> Settings:
             f"--split names layers for {_count(ranks)}, but there {'is' if place.world_size == 1 else 'are'} "
             f"{place.world_size}: name one number a rank"
         )
+    if settings.min_ranks > place.world_size:
+        raise UserError(f"--min-ranks {settings.min_ranks} are more than there are: {_count(place.world_size)}")
     return settings
 
 

@@ -15,13 +15,15 @@ import time
 import uvloop
 
 from mlxserve.bundle import build_id
-from mlxserve.config import Settings
+from mlxserve.config import Place, Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
-from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Progress, Ready
-from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, UserError
+from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Progress, Ready, Shutdown
+from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, RankLost, UserError
 from mlxserve.front import Front
 from mlxserve.pipeline.addresses import unreachable
+from mlxserve.rendezvous.formation import Formation, named
+from mlxserve.rendezvous.meeting import meeting_of
 
 logger = logging.getLogger("mlxserve.node")
 
@@ -52,6 +54,7 @@ class Node:
         self._rank = settings.place.rank
         self._client = EngineClient(settings.recover_seconds)
         self._front = Front(self._client, settings) if self._rank == 0 and settings.task == "serve" else None
+        self._meeting = meeting_of(settings)
         self._ending = asyncio.Event()
         self._has_formed = False
         self._forming = False
@@ -63,6 +66,7 @@ class Node:
     async def run(self) -> int:
         """See `run`."""
         self._end_on_signals()
+        await self._meeting.open()
         if self._front:
             await self._front.start(lambda error: self._end_with(error))
         keeping = asyncio.create_task(self._keep_engine())
@@ -74,6 +78,7 @@ class Node:
             code = await keeping
         finally:
             ending.cancel()
+            self._meeting.close()
             if self._front:
                 await self._front.stop()
         if self._failure:
@@ -92,13 +97,15 @@ class Node:
 
     async def _keep_one_after_the_other(self) -> int:
         pause, failures = _FIRST_RESTART_SECONDS, 0
-        while True:
+        while formation := await self._next_formation():
             started = time.monotonic()
-            ended = await self._run_engine()
+            ended = await self._run_engine(formation)
             if self._ending.is_set() or ended.exit_code == 0:
                 return 0
             self._client.lost(ended.message)
-            if ended.exit_code == UserError.exit_code:
+            refused = ended.exit_code == UserError.exit_code
+            self._meeting.over(formation, ended.message, final=refused)
+            if refused and formation.is_whole:
                 raise UserError(ended.message)
             if ended.exit_code == BrokenBuild.exit_code:
                 raise BrokenBuild(ended.message)
@@ -117,27 +124,47 @@ class Node:
             if await _is_set_within(self._ending, pause):
                 return 0
             pause = min(2 * pause, _LONGEST_RESTART_SECONDS)
+        return 0
 
-    async def _run_engine(self) -> Ended:
+    async def _next_formation(self) -> Formation | None:
+        """The group that the next engine process is to join, waited for; None where this node ends before."""
+        coming = asyncio.create_task(self._meeting.next(self._client.tell))
+        ending = asyncio.create_task(self._ending.wait())
+        await asyncio.wait([coming, ending], return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if not coming.done():
+            coming.cancel()
+            return None
+        return coming.result()
+
+    async def _run_engine(self, formation: Formation) -> Ended:
         """Run one engine process to its end."""
         self._has_loaded = False
         try:
-            child = await EngineChild.start(self._settings)
+            child = await EngineChild.start(self._settings, formation)
         except OSError as error:
             return Ended(MlxserveError.exit_code, f"no engine process can be started: {error}")
         self._child = child
-        self._client.connected(child.send)
-        following = asyncio.create_task(self._follow(child))
+        missing = named(formation.planned, formation.missing)
+        self._client.connected(child.send, formation.members, missing)
+        following = asyncio.create_task(self._follow(child, formation))
         ending = asyncio.create_task(self._ending.wait())
-        await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
+        leaving = asyncio.create_task(self._meeting.left(formation))
+        await asyncio.wait([following, ending, leaving], return_when=asyncio.FIRST_COMPLETED)
         ending.cancel()
+        leaving.cancel()
+        reason = leaving.result() if leaving.done() and not following.done() else ""
         if not following.done():
-            self._client.close("the server is shutting down")
-            await child.stop(0 if self._forming else _STOP_SECONDS)  # MLX lets no thread run while a group forms
+            if self._ending.is_set():
+                self._client.close("the server is shutting down")
+            order = Shutdown(reason, RankLost.exit_code) if reason else None
+            # MLX lets no thread run while a group forms
+            await child.stop(0 if self._forming else _STOP_SECONDS, order)
         self._child = None
-        return await child.outcome(await following)
+        ended = await child.outcome(await following)
+        return Ended(RankLost.exit_code, reason) if reason else ended
 
-    async def _follow(self, child: EngineChild) -> Ended | None:
+    async def _follow(self, child: EngineChild, formation: Formation) -> Ended | None:
         """Pass the engine's events on until it ends. Returns its last word, or what the node says in its place."""
         giving_up: asyncio.Task[Ended] | None = None
         try:
@@ -146,13 +173,15 @@ class Node:
                     return event
                 self._forming = isinstance(event, Progress) and event.stage == "forming"
                 if self._forming:
-                    giving_up = asyncio.create_task(self._give_up_forming(child))
+                    giving_up = asyncio.create_task(self._give_up_forming(child, formation.place))
                 elif giving_up:
                     giving_up.cancel()
                     self._has_formed = True
                 self._has_loaded |= isinstance(event, Progress) and event.stage == "warming"
                 if isinstance(event, DrainAsked):
                     self._begin_draining(event.reason)
+                if isinstance(event, Ready):
+                    self._meeting.serves(formation)
                 self._log(event)
                 self._client.receive(event)
             return giving_up.result() if giving_up and giving_up.done() and not giving_up.cancelled() else None
@@ -161,9 +190,9 @@ class Node:
             if giving_up:
                 giving_up.cancel()
 
-    async def _give_up_forming(self, child: EngineChild) -> Ended:
+    async def _give_up_forming(self, child: EngineChild, place: Place) -> Ended:
         """Wait; then the group has not formed in time: end the engine, which may wait for ever. Returns the reason."""
-        place, seconds = self._settings.place, self._settings.form_timeout
+        seconds = self._settings.form_timeout
         await asyncio.sleep(seconds)
         missing = await asyncio.to_thread(unreachable, place)
         child.kill()

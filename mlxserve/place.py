@@ -43,7 +43,8 @@ def _ring(environ: Mapping[str, str]) -> Place | None:
     ranks = _listed(path, "MLX_HOSTFILE", list[list[str]])
     if not all(addresses and all(":" in address for address in addresses) for addresses in ranks):
         raise UserError(f"MLX_HOSTFILE ({path}) must hold a list of ip:port addresses for each rank")
-    return _within(Place(_rank(environ), max(1, len(ranks)), "ring", tuple(addresses[0] for addresses in ranks)))
+    ring = tuple(tuple(addresses) for addresses in ranks)
+    return _within(Place(_rank(environ), max(1, len(ring)), "ring", tuple(each[0] for each in ring), ring))
 
 
 def _jaccl(environ: Mapping[str, str]) -> Place | None:

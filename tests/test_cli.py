@@ -51,6 +51,7 @@ EXAMPLES = {
     "--num-draft-tokens": ("4", 4),
     "--chat-template": ("{{ messages }}", "{{ messages }}"),
     "--form-timeout": ("20", 20.0),
+    "--min-ranks": ("1", 1),
     "--recover-seconds": ("30", 30.0),
     "--drain-seconds": ("5", 5.0),
     "--silence-timeout": ("2.5", 2.5),

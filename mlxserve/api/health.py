@@ -28,10 +28,14 @@ class RankHealth(msgspec.Struct):
 
 
 class HealthReport(msgspec.Struct):
-    """The body of /health. `since` is Unix time, in seconds; `gpu_memory_gb` is this rank's."""
+    """The body of /health. `since` is Unix time, in seconds; `gpu_memory_gb` is this rank's.
+
+    `serving`: whether requests are taken, as they are while ranks are missing (degraded) or come back (recovering).
+    """
 
     status: str
     reason: str
+    serving: bool
     since: float
     rank: int
     world_size: int
@@ -74,6 +78,7 @@ def _report(serving: Serving) -> HealthReport:
     return HealthReport(
         status=status,
         reason=reason,
+        serving=serving.takes_requests,
         since=serving.engine.draining_since or known.since,
         rank=place.rank,
         world_size=place.world_size,

@@ -68,9 +68,9 @@ class Serving:
 
     def require_ready(self) -> tuple[Tokenizer, Ready]:
         """What a request needs; 503 if a part of it is not there."""
-        status, reason = self.status()
+        _, reason = self.status()
         ready = self.engine.health.ready
-        if status not in ("healthy", "recovering") or self.tokenizer is None or ready is None:
+        if not self.takes_requests or self.tokenizer is None or ready is None:
             message = f"The model is not being served now: {reason}."
             raise ApiError(503, message, code="engine_not_ready", headers=RETRY_AFTER)
         return self.tokenizer, ready
@@ -83,11 +83,17 @@ class Serving:
         if waiting < self.settings.max_queue:
             return tokenizer, ready
         status, reason = self.status()
-        if status != "healthy":
+        if status == "recovering":
             message = f"The model is not being served now, and {waiting} answers wait for it: {reason}."
             raise ApiError(503, message, code="engine_not_ready", headers=RETRY_AFTER)
         message = f"{waiting} answers wait to be generated already: ask again later."
         raise ApiError(429, message, code="queue_full", headers=RETRY_AFTER)
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether new requests are answered, now or when an engine that was lost is replaced."""
+        ends = self.tokenizer_error or self.engine.draining_since
+        return self.tokenizer is not None and not ends and self.engine.takes_requests
 
     def status(self) -> tuple[str, str]:
         """The engine's status and its reason, or the tokenizer's where the engine is well."""

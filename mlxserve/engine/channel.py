@@ -37,9 +37,9 @@ class EngineChannel:
         self._loaded = False
         self.orders: SimpleQueue[Submit | Cancel | Sequence] = SimpleQueue()
         """What the node commands; the engine's own threads may add to it."""
-        self.on_shutdown: Callable[[], None] = lambda: None
+        self.on_shutdown: Callable[[Shutdown], None] = lambda order: None
         """Called in the reader thread when the node wants the engine to end, before the process does."""
-        self.on_drain: Callable[[], None] = self._shut_down
+        self.on_drain: Callable[[], None] = lambda: self._shut_down(Shutdown())
         """Called in the reader thread when the node of a worker wants the server to end as soon as it may."""
         self.at_end: Callable[[], None] = lambda: None
         """Called by whichever thread ends the process, just before that."""
@@ -88,17 +88,17 @@ class EngineChannel:
             self.send(Alive(self._loaded))
             time.sleep(_BEAT_SECONDS)
 
-    def _shut_down(self) -> NoReturn:
-        self.decide(0, "asked to end")
-        self.on_shutdown()
-        self.end(0, "asked to end")
+    def _shut_down(self, order: Shutdown) -> NoReturn:
+        self.decide(order.exit_code, order.reason)
+        self.on_shutdown(order)
+        self.end(order.exit_code, order.reason)
 
     def _read(self) -> None:
         try:
             while True:
                 command = _commands.decode(self._connection.recv_bytes())
                 if isinstance(command, Shutdown):
-                    self._shut_down()
+                    self._shut_down(command)
                 elif isinstance(command, AskToDrain):
                     self.on_drain()
                 else:

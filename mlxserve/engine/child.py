@@ -18,6 +18,7 @@ from mlxserve.engine.messages import Command, Ended, Event, Shutdown
 from mlxserve.engine.selfcheck import CRASHES, complaint
 from mlxserve.engine.silence import Silence
 from mlxserve.errors import BrokenBuild, RankLost
+from mlxserve.rendezvous.formation import Formation
 
 _LENGTH = struct.Struct("!i")
 """How multiprocessing.connection, which the engine uses, writes the length of a frame."""
@@ -49,19 +50,20 @@ class EngineChild:
         self._watching: asyncio.Task[str] | None = None
 
     @classmethod
-    async def start(cls, settings: Settings) -> EngineChild:
-        """Start an engine process with `settings`."""
+    async def start(cls, settings: Settings, formation: Formation) -> EngineChild:
+        """Start an engine process with `settings`, as this node's rank of the group `formation`."""
         ours, theirs = socket.socketpair()
+        settings = formation.settings(settings)
         try:
-            with theirs:
+            with theirs, formation.variables(os.environ) as (variables, descriptors):
                 process = await asyncio.create_subprocess_exec(
                     *own_command(),
                     "engine",
                     str(theirs.fileno()),
                     build_id(),
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), *descriptors],
                     stdin=asyncio.subprocess.DEVNULL,
-                    env=engine_environment(os.environ, settings.place),
+                    env=engine_environment(variables, settings.place),
                 )
         except OSError:
             ours.close()
@@ -87,9 +89,9 @@ class EngineChild:
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 
-    async def stop(self, grace: float) -> None:
-        """End the process: asked to first, after `grace` seconds by SIGKILL."""
-        self.send(Shutdown())
+    async def stop(self, grace: float, order: Shutdown | None = None) -> None:
+        """End the process: asked to first, by `order` if there is one, after `grace` seconds by SIGKILL."""
+        self.send(order or Shutdown())
         try:
             await asyncio.wait_for(self._process.wait(), grace)
         except TimeoutError:

@@ -129,6 +129,10 @@ class EngineClient:
         self._loss = ""
         """Why there must be another engine."""
         self._send: Callable[[messages.Command], None] | None = None
+        self._serving = False
+        """Whether the engine that `_send` reaches answers."""
+        self._members: tuple[int, ...] = ()
+        self._missing = ""
         self._open: dict[int, Open] = {}
         self._ids = itertools.count(1)
         self._model_folder: asyncio.Future[str] | None = None
@@ -136,6 +140,11 @@ class EngineClient:
         self._closed = asyncio.Event()
         self.draining_since: float | None = None
         """The time since when no new requests are taken on, because the server ends when those it has are answered."""
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether new sequences are answered, now or when an engine that was lost is replaced."""
+        return self._serving or self.health.status == "recovering"
 
     @property
     def open_sequences(self) -> int:
@@ -172,7 +181,7 @@ class EngineClient:
         The arguments are those of messages.Submit. While a lost engine may still come back this waits. Raises
         EngineNotReady when no engine serves, RequestFailed when the engine drops this sequence.
         """
-        if self.health.status not in ("healthy", "recovering"):
+        if not self.takes_requests:
             raise EngineNotReady(f"the model is not being served: {self.health.reason}")
         number = next(self._ids)
         wanted = (top_logprobs, prompt_logprobs, grammar, borders or [])
@@ -180,7 +189,7 @@ class EngineClient:
         sequence = self._open[number] = Open(submit)
         finished = False
         try:
-            if self._serves:
+            if self._serving:
                 self._command(submit)
             while not finished:
                 event = await sequence.inbox.get()
@@ -195,32 +204,45 @@ class EngineClient:
             if not finished:
                 self._command(messages.Cancel(number))
 
-    def connected(self, send: Callable[[messages.Command], None]) -> None:
-        """A new engine process is up; `send` reaches it."""
+    def connected(
+        self, send: Callable[[messages.Command], None], members: tuple[int, ...] = (), missing: str = ""
+    ) -> None:
+        """A new engine process is up; `send` reaches it.
+
+        `members`: the planned ranks in its group, where they are not all; `missing`: who is not, in words.
+        """
         self._send = send
-        self._say_what_is_done("the engine is starting")
+        self._members = members
+        self._missing = missing
+        self.tell("the engine is starting")
 
     def lost(self, reason: str) -> None:
         """The engine process is gone: open sequences wait for the next one."""
         self._send = None
-        match self.health.status:
-            case "healthy":
-                self._loss = reason
-                self._be("recovering", reason)
-                self._giving_up = asyncio.get_running_loop().call_later(self._recover_seconds, self._give_up)
-            case "loading" | "degraded":
-                self._loss = reason
-                self._be("degraded", reason)
-            case "recovering":
-                self._say_what_is_done(reason)
+        served, self._serving = self._serving, False
+        if served:
+            self._loss = reason
+            self._be("recovering", reason)
+            self._giving_up = asyncio.get_running_loop().call_later(self._recover_seconds, self._give_up)
+        elif self.health.status == "recovering":
+            self.tell(reason)
+        else:
+            self._loss = reason
+            self._be("degraded", reason)
 
     def close(self, reason: str) -> None:
         """No engine will come any more: every open sequence is told so."""
         self._send = None
+        self._serving = False
         self._recovered()
         self._loss = reason
         self._be("degraded", reason)
         self._fail_all(reason)
+
+    def tell(self, doing: str) -> None:
+        """Say what is being done until an engine serves, and of one that was lost the reason; the status stays."""
+        known = [] if self.health.status == "loading" else [self._loss]
+        self._be(self.health.status, "; ".join([*known, doing]))
 
     def receive(self, event: messages.Event) -> None:
         """Take in one event from the engine process."""
@@ -231,20 +253,25 @@ class EngineClient:
             case messages.Failed():
                 self._fail(event)
             case messages.Figures():
-                self.health = msgspec.structs.replace(self.health, ranks=event.ranks)
+                self.health = msgspec.structs.replace(self.health, ranks=self._planned(event.ranks))
             case messages.ModelFound():
                 if not self._folder_found().done():
                     self._folder_found().set_result(event.folder)
             case messages.Progress():
-                self._say_what_is_done(f"{event.stage} {event.detail}".strip())
+                self.tell(f"{event.stage} {event.detail}".strip())
             case messages.Ready():
                 self._recovered()
-                self.health = msgspec.structs.replace(self.health, ready=event, ranks=event.ranks)
-                self._be("healthy", "")
+                self._serving = True
+                self.health = msgspec.structs.replace(self.health, ready=event, ranks=self._planned(event.ranks))
+                if self._missing:
+                    self._be("degraded", f"the model is served without {self._missing}")
+                else:
+                    self._be("healthy", "")
                 for sequence in self._open.values():
                     if not sequence.over:
                         self._command(sequence.again())
             case messages.Ended():
+                self._serving = False
                 self._be("degraded", event.message)
 
     def _deliver(self, step: messages.Step) -> None:
@@ -264,9 +291,11 @@ class EngineClient:
         if sequence := self._open.get(failed.id):
             sequence.fail(RequestFailed(failed.message))
 
-    @property
-    def _serves(self) -> bool:
-        return self._send is not None and self.health.status == "healthy"
+    def _planned(self, ranks: list[RankFacts]) -> list[RankFacts]:
+        """`ranks` of the group that has formed, by the numbers that were planned for them."""
+        if not self._missing:
+            return ranks
+        return [msgspec.structs.replace(facts, rank=self._members[facts.rank]) for facts in ranks]
 
     def _command(self, command: messages.Command) -> None:
         if self._send is not None:
@@ -275,11 +304,6 @@ class EngineClient:
     def _be(self, status: Status, reason: str) -> None:
         since = self.health.since if status == self.health.status else time.time()
         self.health = msgspec.structs.replace(self.health, status=status, reason=reason, since=since)
-
-    def _say_what_is_done(self, doing: str) -> None:
-        """The status stays what it is until an engine serves; of one that was lost the reason is told, too."""
-        known = [] if self.health.status == "loading" else [self._loss]
-        self._be(self.health.status, "; ".join([*known, doing]))
 
     def _recovered(self) -> None:
         if self._giving_up:

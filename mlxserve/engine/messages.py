@@ -57,7 +57,10 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
-    """End, and tell every rank to."""
+    """End, and tell every rank to, for this reason and with this exit code."""
+
+    reason: str = "asked to end"
+    exit_code: int = 0
 
 
 class AskToDrain(msgspec.Struct, frozen=True, tag="ask-to-drain"):

@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
-from mlxserve.engine.messages import DrainAsked, Figures, Progress, RankFacts
+from mlxserve.engine.messages import DrainAsked, Figures, Progress, RankFacts, Shutdown
 from mlxserve.engine.meter import Meter, Rates
 from mlxserve.errors import RankLost, UserError
 from mlxserve.pipeline.control import Worker, dismiss, invite
@@ -38,7 +38,7 @@ class Team:
         for worker in self.workers:
             worker.on_message = lambda message, worker=worker: self._take_note(worker, message)  # type: ignore[misc]
             worker.start(self._lost)
-        self._channel.on_shutdown = lambda: self.dismiss(Leave("the server ends"))
+        self._channel.on_shutdown = lambda order: self.dismiss(_leave(order))
         own = introduce(0)
         advice = "copy the same mlxserve to every machine, as `mlxserve launch --deploy` does with the binary"
         for worker in self.workers:
@@ -147,6 +147,10 @@ class Team:
     def _lost(self, reason: str) -> None:
         if not self._leaving.is_set():
             self._channel.end(RankLost.exit_code, reason)
+
+
+def _leave(order: Shutdown) -> Leave:
+    return Leave("the server ends" if order.exit_code == 0 else order.reason, order.exit_code)
 
 
 def _require_equal(own: str, ours: dict[str, str], other: str, theirs: dict[str, str], advice: str) -> None:

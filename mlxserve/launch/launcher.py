@@ -33,7 +33,7 @@ def run(request: LaunchRequest, subcommand: str, validate: Callable[[int], objec
     with claimed(request, hosts) as request:
         command = [*program(request.program), subcommand, *request.flags]
         interrupted = INTERRUPTED if subcommand == "check" else 0  # to be ended is how serving ends, but no check
-        return asyncio.run(_run(_starts(hosts, request, command), request.drain_seconds, interrupted))
+        return asyncio.run(_run(_starts(hosts, request, command), request, interrupted))
 
 
 def prepare(request: LaunchRequest, validate: Callable[[int], object]) -> Hostfile:
@@ -53,8 +53,10 @@ def claimed(request: LaunchRequest, hosts: Hostfile) -> Iterator[LaunchRequest]:
     if request.ranks <= 1 or hosts.backend != "ring":
         yield request
         return
-    with Ports(request.ranks * request.connections_per_ip, request.starting_port) as ports:
-        yield msgspec.structs.replace(request, starting_port=ports.first)
+    below = int(request.min_ranks > 0)  # of the ring's ports, the one at which the nodes meet
+    first = request.starting_port - below if request.starting_port else 0
+    with Ports(request.ranks * request.connections_per_ip + below, first) as ports:
+        yield msgspec.structs.replace(request, starting_port=ports.first + below)
 
 
 def deploy_first(request: LaunchRequest, hosts: Hostfile) -> None:
@@ -63,8 +65,8 @@ def deploy_first(request: LaunchRequest, hosts: Hostfile) -> None:
         deploy(hosts.hosts, anywhere(program(request.program)[0]), this_binary())
 
 
-async def _run(starts: list[Start], drain_seconds: float, after_signal: int) -> int:
-    return await Processes(starts, drain_seconds).run(after_signal)
+async def _run(starts: list[Start], request: LaunchRequest, after_signal: int) -> int:
+    return await Processes(starts, request.drain_seconds, request.min_ranks).run(after_signal)
 
 
 def hosts_of(request: LaunchRequest) -> Hostfile:

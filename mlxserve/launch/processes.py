@@ -6,11 +6,14 @@ import asyncio
 import signal
 from typing import Literal
 
+from mlxserve.errors import BrokenBuild, UserError
 from mlxserve.launch.output import say
 from mlxserve.launch.process import Process, Start
-from mlxserve.launch.script import PATIENCE
+from mlxserve.launch.script import MISSING, PATIENCE, UNFIT
 from mlxserve.launch.signals import SIGNALS
 
+FINAL = (UserError.exit_code, BrokenBuild.exit_code, MISSING, UNFIT)
+"""Exit codes after which only a person can help."""
 SETTLE = 1.0
 """Seconds that the other ranks have to end by themselves when one has ended."""
 
@@ -18,9 +21,13 @@ SETTLE = 1.0
 class Processes:
     """All ranks. Belongs to the event loop it is made in, whose handlers for SIGNALS it sets."""
 
-    def __init__(self, starts: list[Start], drain_seconds: float = 0.0) -> None:
-        """After SIGTERM the ranks have `drain_seconds` to finish what they have begun."""
+    def __init__(self, starts: list[Start], drain_seconds: float = 0.0, least: int = 0) -> None:
+        """After SIGTERM the ranks have `drain_seconds` to finish what they have begun.
+
+        `least`: how many, rank 0 among them, go on when others are lost; 0: all are needed.
+        """
         self._drain_seconds = drain_seconds
+        self._least = least or len(starts)
         self._drains = False
         self._all = [Process(start, number) for number, start in enumerate(starts)]
         self._running: dict[asyncio.Task[int], Process] = {}
@@ -38,13 +45,25 @@ class Processes:
             for process in self._all:
                 await process.start()
                 self._running[asyncio.create_task(process.ended())] = process
-            await self._signal_or_end(None, asyncio.FIRST_COMPLETED)
+            await self._until_one_is_needed()
             if self._signals == 0:
                 await self._signal_or_end(SETTLE, asyncio.ALL_COMPLETED)
             code = self._report() if self._signals == 0 else after_signal
         finally:
             await self._end()
         return 130 if self._signals > 1 else code
+
+    async def _until_one_is_needed(self) -> None:
+        """Wait for a signal, or until a rank has ended without which the others cannot go on."""
+        while not self._signals:
+            await self._signal_or_end(None, asyncio.FIRST_COMPLETED)
+            for task, process in [pair for pair in self._running.items() if pair[0].done()]:
+                code = task.result()
+                lost = code != 0 and code not in FINAL and process is not self._all[0]
+                if self._signals or not lost or len(self._running) <= self._least:
+                    return
+                say(f"{process.described(code)}; the others go on without it (launch --keep would start it again)")
+                del self._running[task]
 
     async def _signal_or_end(self, timeout: float | None, when: str) -> None:
         """Wait until the next signal, or until `when` of the running ranks have ended."""

@@ -48,6 +48,8 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     """Empty: the program that runs now."""
     drain_seconds: float = 0.0
     """How long the ranks may go on after SIGTERM, to finish what they have begun."""
+    min_ranks: int = 0
+    """How many ranks go on when others are lost; 0: all are needed."""
     public_addresses: bool = False
     """Whether ranks may listen at addresses that the internet reaches."""
     deploy: bool = False

@@ -151,11 +151,18 @@ class BareRank(Server):
     """One rank started by hand, with MLX's own variables."""
 
     def __init__(
-        self, rank: int, hostfile: Path, port: int, *flags: str, model: str = "demo", package: Path | None = None
+        self,
+        rank: int,
+        hostfile: Path,
+        port: int,
+        *flags: str,
+        model: str = "demo",
+        package: Path | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
         """`package` is the folder of another mlxserve package than the installed one."""
         program = [sys.executable, "-m", "mlxserve"] if package else [MLXSERVE]
-        environment = {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hostfile)}
+        environment = {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hostfile), **(environment or {})}
         if package:
             environment |= {"PYTHONPATH": str(package.parent), "PYTHONSAFEPATH": "1"}
         super().__init__([*program, "serve", "--model", model, "--port", str(port), *flags], port, environment)

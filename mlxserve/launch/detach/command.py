@@ -33,7 +33,7 @@ def detach(request: LaunchRequest, validate: Callable[[int], object]) -> int:
     """Start all ranks so that they go on by themselves; returns 0 once rank 0 serves, else what a rank ended with."""
     hosts = _prepared(request, validate)
     with claimed(request, hosts) as request:
-        code = asyncio.run(_follow(_starts(hosts, request)))
+        code = asyncio.run(_follow(_starts(hosts, request), request.min_ranks))
     if code == 0:
         _tell(request, hosts)
     return code
@@ -71,8 +71,8 @@ async def _keep(hosts: Hostfile, request: LaunchRequest) -> int:
     return stopping.result() if isinstance(reason, signal.Signals) else reason
 
 
-async def _follow(starts: list[Start]) -> int:
-    return await Followers(starts).run(INTERRUPTED)
+async def _follow(starts: list[Start], least: int) -> int:
+    return await Followers(starts, least=least).run(INTERRUPTED)
 
 
 def _starts(hosts: Hostfile, request: LaunchRequest) -> list[Start]:

@@ -9,15 +9,12 @@ import asyncio
 import signal
 import time
 
-from mlxserve.errors import BrokenBuild, UserError
 from mlxserve.launch.detach.far import ENDED
 from mlxserve.launch.output import say
 from mlxserve.launch.process import Process, Start
-from mlxserve.launch.script import MISSING, UNFIT
+from mlxserve.launch.processes import FINAL
 from mlxserve.launch.signals import SIGNALS
 
-FINAL = (UserError.exit_code, BrokenBuild.exit_code, MISSING, UNFIT)
-"""Exit codes after which only a person can help."""
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 PROVEN_SECONDS = 60.0

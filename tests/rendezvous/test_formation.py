@@ -1,0 +1,56 @@
+"""What an engine process of a group of some ranks is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from mlxserve.config import Place, Settings
+from mlxserve.rendezvous.formation import Formation, named
+
+RING = (("10.0.0.1:5000", "10.0.1.1:5001"), ("10.0.0.2:5002",), ("10.0.0.3:5003",))
+TRIO = Place(2, 3, "ring", tuple(addresses[0] for addresses in RING), RING, control="10.0.9.1")
+INHERITED = {"MLX_RANK": "2", "MLX_HOSTFILE": "/all.json", "HOME": "/home/me"}
+
+
+def test_the_whole_group_is_as_it_was_planned() -> None:
+    whole = Formation(TRIO, (0, 1, 2))
+    settings = Settings(TRIO, split=(1, 2, 3))
+    assert whole.missing == ()
+    assert whole.settings(settings) == settings
+    with whole.variables(INHERITED) as (variables, descriptors):
+        assert (variables, descriptors) == (INHERITED, [])
+
+
+def test_a_rank_moves_up_where_others_are_missing() -> None:
+    formation = Formation(TRIO, (0, 2))
+    assert formation.missing == (1,)
+    place = formation.place
+    assert (place.rank, place.world_size, place.control) == (1, 2, "10.0.9.1")
+    assert place.ring == (RING[0], RING[2])
+    assert place.addresses == ("10.0.0.1:5000", "10.0.0.3:5003")
+    assert named(TRIO, formation.missing) == "rank 1 (10.0.0.2)"
+
+
+def test_layers_that_were_named_for_the_whole_group_are_split_anew() -> None:
+    assert Formation(TRIO, (0, 2)).settings(Settings(TRIO, split=(1, 2, 3))).split == ()
+
+
+def test_the_process_reads_its_ring_from_a_file_without_a_name() -> None:
+    reading = "import os; print(os.environ['MLX_RANK'], open(os.environ['MLX_HOSTFILE']).read())"
+    with Formation(TRIO, (0, 2)).variables({**os.environ, **INHERITED}) as (variables, descriptors):
+        told = subprocess.run(
+            [sys.executable, "-c", reading], env=variables, pass_fds=descriptors, capture_output=True, text=True
+        )
+    rank, _, ring = told.stdout.partition(" ")
+    assert rank == "1"
+    assert json.loads(ring) == [list(RING[0]), list(RING[2])]
+
+
+def test_rank_0_alone_has_no_ring() -> None:
+    alone = Formation(Place(0, 3, "ring", TRIO.addresses, RING), (0,))
+    assert (alone.place.rank, alone.place.world_size, alone.place.addresses) == (0, 1, ())
+    with alone.variables(INHERITED) as (variables, descriptors):
+        assert (variables, descriptors) == ({"HOME": "/home/me"}, [])
