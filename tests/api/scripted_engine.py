@@ -41,9 +41,9 @@ class ScriptedEngine:
         self.submitted: asyncio.Queue[Submit] = asyncio.Queue()
         self.cancelled: asyncio.Queue[int] = asyncio.Queue()
 
-    def connect(self) -> None:
+    def connect(self, missing: str = "") -> None:
         """As the node does when it has started an engine process."""
-        self.client.connected(self._take)
+        self.client.connected(self._take, (0, 1), missing)
 
     def find_model(self, folder: Path) -> None:
         self.client.receive(messages.ModelFound(str(folder)))

@@ -57,6 +57,21 @@ async def test_a_lost_engine_is_degraded_with_its_reason(http: httpx.AsyncClient
     assert (await http.get("/health")).json()["status"] == "healthy"
 
 
+async def test_without_a_rank_requests_are_answered_while_health_is_degraded(
+    http: httpx.AsyncClient, client: AsyncOpenAI, engine: ScriptedEngine
+) -> None:
+    engine.client.lost("rank 1 fell silent")
+    assert (await http.get("/health")).json()["serving"]
+    engine.connect("rank 1 (192.168.5.2)")
+    engine.become_ready()
+    answer = await http.get("/health")
+    assert (answer.status_code, answer.json()["status"], answer.json()["serving"]) == (503, "degraded", True)
+    assert answer.json()["reason"] == "the model is served without rank 1 (192.168.5.2)"
+    messages = [{"role": "user", "content": "Hi"}]
+    answered = await client.chat.completions.create(model="tiny", messages=messages)  # type: ignore[arg-type]
+    assert answered.choices[0].finish_reason == "stop"
+
+
 async def test_a_tokenizer_that_cannot_be_loaded_is_told_to_all(
     serve: Serve, engine: ScriptedEngine, settings: Settings, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from mlxserve.engine.messages import (
     NewToken,
     Progress,
     PromptLikelihoods,
+    RankFacts,
     Ready,
     Sampling,
     Step,
@@ -36,10 +37,10 @@ def anyio_backend() -> str:
 class Engine:
     """What one engine process is sent, and what it says."""
 
-    def __init__(self, client: EngineClient) -> None:
+    def __init__(self, client: EngineClient, members: tuple[int, ...] = (), missing: str = "") -> None:
         self._client = client
         self.commands: list[Command] = []
-        client.connected(self.commands.append)
+        client.connected(self.commands.append, members, missing)
 
     def ready(self) -> Engine:
         self._client.receive(Ready("qwen3", 320, 1000, "ring", 28, True, True, []))
@@ -213,6 +214,30 @@ async def test_an_engine_that_failed_before_it_served_is_told_with_what_is_done_
     Engine(client)
     client.receive(Progress("warming"))
     assert (client.health.status, client.health.reason) == ("degraded", "the engine failed: a bug; warming")
+
+
+async def test_with_fewer_ranks_than_planned_it_is_degraded_and_answers_all_the_same() -> None:
+    client = EngineClient()
+    pair = Engine(client, (0, 2), "rank 1 (10.0.0.2)")
+    pair.ready()
+    client.receive(Figures([RankFacts(rank, f"mini-{rank}", 1, "cpu", 0, 9, 0) for rank in (0, 1)]))
+    assert (client.health.status, client.health.reason) == (
+        "degraded",
+        "the model is served without rank 1 (10.0.0.2)",
+    )
+    assert client.takes_requests
+    assert [facts.rank for facts in client.health.ranks] == [0, 2]
+    asking = _asked(client)
+    await asyncio.sleep(0)
+    pair.say(1, 7)
+    client.lost("rank 1 (10.0.0.2) is back: splitting the layers anew")
+    assert client.health.status == "recovering"
+    assert client.takes_requests
+    trio = Engine(client).ready()
+    assert client.health.status == "healthy"
+    assert [submit.answered for submit in trio.submitted] == [[7]]
+    trio.say(1, 8, last=True)
+    assert _tokens(await asking) == [7, 8]
 
 
 async def test_a_server_that_ends_tells_all() -> None:
