@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from statistics import median
 
 from mlxserve.bench.answer import Answer
 from mlxserve.bench.load import run
@@ -14,8 +15,11 @@ from .asking import asked, bodies, median_first, numbers, one, with_content
 from .goals import Goal, paired
 from .server import SubjectError
 from .setup import NO_GUESSES, Setup, say
-from .subjects import LABELS, bare_reading, serving
+from .subjects import LABELS, bare_pair_reading, bare_reading, serving
 
+LONG_TOKENS = 600
+"""About what the prompts of the workload long-prompt have with the template."""
+CHUNKS = (4, 5, 6, 8, 10)
 LEAST_CACHED = 900
 """Of a prefix of about 1,000 tokens."""
 
@@ -23,7 +27,9 @@ LEAST_CACHED = 900
 def long_prompts(setup: Setup) -> list[Goal]:
     """The first token of prompts of 600 tokens, on two ranks and on one."""
     firsts: dict[str, list[float]] = {"mlxserve": [], "mlxserve-2": [], "peer-2-bare": []}
+    bare: list[float] = []
     for number in range(1, setup.rounds + 1):
+        bare.append(_limit_of_two(setup, number))
         for subject, found in firsts.items():
             try:
                 with serving(subject, setup.random(*NO_GUESSES)) as (url, _):
@@ -33,10 +39,21 @@ def long_prompts(setup: Setup) -> list[Goal]:
                 continue
             say(f"long-prompt, round {number} of {setup.rounds}: {LABELS[subject]}: {1000 * found[-1]:.0f} ms")
     what = "first token of a 600-token prompt, mlxserve on 2 ranks /"
-    return [
-        Goal("long-prompt", f"{what} on 1", "≤", 0.6, paired(firsts["mlxserve-2"], firsts["mlxserve"])),
-        Goal("long-prompt", f"{what} peer's 2 bare", "≤", 0.6, paired(firsts["mlxserve-2"], firsts["peer-2-bare"])),
-    ]
+    goals = []
+    for subject, name in (("mlxserve", "on 1"), ("peer-2-bare", "peer's 2 bare")):
+        limit = paired(bare, firsts[subject])
+        note = f"a {LABELS['bare-2']}: {median(limit):.2f}" if limit else ""
+        ratios = paired(firsts["mlxserve-2"], firsts[subject])
+        goals.append(Goal("long-prompt", f"{what} {name}", "≤", 0.6, ratios, note))
+    return goals
+
+
+def _limit_of_two(setup: Setup, number: int) -> float:
+    """Seconds that two processes take without any server, with the best number of chunks."""
+    seconds = bare_pair_reading(setup.random(), LONG_TOKENS, CHUNKS)
+    told = ", ".join(f"{chunks} chunks {1000 * each:.0f}" for chunks, each in zip(CHUNKS, seconds, strict=True))
+    say(f"long-prompt, round {number} of {setup.rounds}: {LABELS['bare-2']}: {told} ms")
+    return min(seconds)
 
 
 def prefixes(setup: Setup) -> list[Goal]:

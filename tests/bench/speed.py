@@ -14,14 +14,14 @@ from .asking import asked, median_first
 from .goals import Goal, paired
 from .server import SubjectError
 from .setup import NO_GUESSES, Setup, say
-from .subjects import LABELS, Start, bare_speeds, serving
+from .subjects import LABELS, Start, bare_pair_speeds, bare_speeds, serving
 
 STREAMS = (1, 4, 8, 16)
 DECODE_TOKENS = 64
 REQUESTS = 4
 """Of each stream, one after the other: what gathers requests now and then is seen to lose or win by it."""
 ONE_RANK = ("mlxserve", "peer", "bare")
-TWO_RANKS = ("mlxserve-2", "peer-2-bare", "peer-2-launch")
+TWO_RANKS = ("mlxserve-2", "peer-2-bare", "peer-2-launch", "bare-2")
 OURS = ("mlxserve", "mlxserve-2")
 
 
@@ -108,9 +108,16 @@ class SpeedPart:
             ratios = paired([one.decode for one in ours], [one.decode for one in bare])
             together = paired([one.together for one in ours], [one.decode for one in bare])
             note = f"while all run: {median(together):.2f}" if together else ""
+            if subject in TWO_RANKS:
+                note += self._limit_of_two(number)
             what = f"{LABELS[subject]}: decode rate / bare loop's, {_streams(number)}"
             goals.append(Goal(self.name, what, "≥", bound, ratios, note))
         return goals
+
+    def _limit_of_two(self, streams: int) -> str:
+        pair, bare = self.speeds["bare-2"][streams], self.speeds["bare"][streams]
+        ratios = paired([one.decode for one in pair], [one.decode for one in bare])
+        return f"; {LABELS['bare-2']}: {median(ratios):.2f}" if ratios else ""
 
     def _tokens(self, subject: str, peer: str, bounds: dict[int, float]) -> list[Goal]:
         goals = []
@@ -128,8 +135,11 @@ def _measure(subject: str, start: Start, tokens: int, loads: Loads) -> dict[int,
     if subject == "bare":
         speeds = bare_speeds(start, STREAMS, DECODE_TOKENS, tokens)
         return {number: Speed(whole, decode) for number, (decode, whole) in zip(STREAMS, speeds, strict=True)}
-    found = {}
     wanted = STREAMS[:3] if subject in TWO_RANKS else STREAMS
+    if subject == "bare-2":
+        pair = bare_pair_speeds(start, wanted, DECODE_TOKENS)
+        return {number: Speed(decode=decode) for number, decode in zip(wanted, pair, strict=True)}
+    found = {}
     with serving(subject, start) as (url, server):
         for number in wanted:
             try:

@@ -63,9 +63,19 @@ def bare_reading(start: Start, pairs: list[tuple[int, int]]) -> list[float]:
     return _bare(start, "reading", *(f"{new},{before}" for new, before in pairs))
 
 
-def _bare(start: Start, *arguments: str) -> list[Any]:
+def bare_pair_speeds(start: Start, streams: tuple[int, ...], tokens: int) -> list[float]:
+    """Tokens per second after the first, by batch, of a bare loop over two processes. Raises SubjectError."""
+    return _bare(start, "speeds", *map(str, (tokens, *streams)), program="bare_pipeline")
+
+
+def bare_pair_reading(start: Start, tokens: int, chunks: tuple[int, ...]) -> list[float]:
+    """Seconds in which that reads a prompt, by the number of chunks. Raises SubjectError."""
+    return _bare(start, "reading", *map(str, (tokens, *chunks)), program="bare_pipeline")
+
+
+def _bare(start: Start, *arguments: str, program: str = "bare") -> list[Any]:
     """What the bare loop found, in a process of its own. Raises SubjectError."""
-    command = [sys.executable, "-m", "tests.bench.bare", str(start.folder), *arguments]
+    command = [sys.executable, "-m", f"tests.bench.{program}", str(start.folder), *arguments]
     done = subprocess.run(command, env=_alone(start), capture_output=True, text=True)
     if done.returncode:
         raise SubjectError(f"the bare loop failed:\n{done.stderr}")
@@ -121,6 +131,7 @@ LABELS = {
     "peer-2-bare": "mlx_lm.server --pipeline, 2 bare ranks",
     "peer-2-launch": "mlx.launch -n 2 mlx_lm.server --pipeline",
     "bare": "bare loop, 1 rank",
+    "bare-2": "bare loop, 2 processes",
 }
 
 
