@@ -61,6 +61,8 @@ class Node:
         self._has_loaded = False
         self._child: EngineChild | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._was_asked = False
+        """Whether SIGTERM has come to this very node: a launcher sends it to all, and a worker's may be first."""
         self._failure: MlxserveError | None = None
 
     async def run(self) -> int:
@@ -237,10 +239,10 @@ class Node:
 
     def _drain_or_end(self) -> None:
         """Let the answers that have begun come to their end first; asked a second time, end at once."""
-        if self._draining or self._settings.task == "check":
+        if self._was_asked or self._settings.task == "check":
             self._ending.set()
-        else:
-            self._begin_draining(f"rank {self._rank} was asked to end")
+        self._was_asked = True
+        self._begin_draining(f"rank {self._rank} was asked to end")
 
     def _begin_draining(self, reason: str) -> None:
         if self._draining is None:
