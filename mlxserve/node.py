@@ -23,7 +23,7 @@ from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveEr
 from mlxserve.front import Front
 from mlxserve.pipeline.addresses import unreachable
 from mlxserve.rendezvous.formation import Formation, named
-from mlxserve.rendezvous.meeting import meeting_of
+from mlxserve.rendezvous.rendezvous import rendezvous_of
 
 logger = logging.getLogger("mlxserve.node")
 
@@ -54,7 +54,7 @@ class Node:
         self._rank = settings.place.rank
         self._client = EngineClient(settings.recover_seconds)
         self._front = Front(self._client, settings) if self._rank == 0 and settings.task == "serve" else None
-        self._meeting = meeting_of(settings)
+        self._rendezvous = rendezvous_of(settings)
         self._ending = asyncio.Event()
         self._has_formed = False
         self._forming = False
@@ -68,7 +68,7 @@ class Node:
     async def run(self) -> int:
         """See `run`."""
         self._end_on_signals()
-        await self._meeting.open()
+        await self._rendezvous.open()
         if self._front:
             await self._front.start(lambda error: self._end_with(error))
         keeping = asyncio.create_task(self._keep_engine())
@@ -80,7 +80,7 @@ class Node:
             code = await keeping
         finally:
             ending.cancel()
-            self._meeting.close()
+            self._rendezvous.close()
             if self._front:
                 await self._front.stop()
         if self._failure:
@@ -106,7 +106,7 @@ class Node:
                 return 0
             self._client.lost(ended.message)
             refused = ended.exit_code == UserError.exit_code
-            self._meeting.over(formation, ended.message, final=refused)
+            self._rendezvous.over(formation, ended.message, final=refused)
             if refused and formation.is_whole:
                 raise UserError(ended.message)
             if ended.exit_code == BrokenBuild.exit_code:
@@ -130,7 +130,7 @@ class Node:
 
     async def _next_formation(self) -> Formation | None:
         """The group that the next engine process is to join, waited for; None where this node ends before."""
-        coming = asyncio.create_task(self._meeting.next(self._client.tell))
+        coming = asyncio.create_task(self._rendezvous.next(self._client.tell))
         ending = asyncio.create_task(self._ending.wait())
         await asyncio.wait([coming, ending], return_when=asyncio.FIRST_COMPLETED)
         ending.cancel()
@@ -151,7 +151,7 @@ class Node:
         self._client.connected(child.send, formation.members, missing)
         following = asyncio.create_task(self._follow(child, formation))
         ending = asyncio.create_task(self._ending.wait())
-        leaving = asyncio.create_task(self._meeting.left(formation))
+        leaving = asyncio.create_task(self._rendezvous.left(formation))
         await asyncio.wait([following, ending, leaving], return_when=asyncio.FIRST_COMPLETED)
         ending.cancel()
         leaving.cancel()
@@ -183,7 +183,7 @@ class Node:
                 if isinstance(event, DrainAsked):
                     self._begin_draining(event.reason)
                 if isinstance(event, Ready):
-                    self._meeting.serves(formation)
+                    self._rendezvous.serves(formation)
                 self._log(event)
                 self._client.receive(event)
             return giving_up.result() if giving_up and giving_up.done() and not giving_up.cancelled() else None

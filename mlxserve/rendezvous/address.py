@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlxserve.config import Place
 
 
-def meeting_address(place: Place) -> tuple[str, int]:
+def rendezvous_address(place: Place) -> tuple[str, int]:
     """Host and port, the same by every rank's place."""
     host, _, port = place.addresses[0].rpartition(":")
     return place.control or host.strip("[]"), int(port) - 1

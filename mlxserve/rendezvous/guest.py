@@ -9,7 +9,7 @@ from collections.abc import Callable
 from mlxserve.bundle import build_id
 from mlxserve.config import Settings
 from mlxserve.errors import FormationError, UserError
-from mlxserve.rendezvous.address import meeting_address
+from mlxserve.rendezvous.address import rendezvous_address
 from mlxserve.rendezvous.formation import Formation
 from mlxserve.rendezvous.wire import Form, Here, Over, Refused, Wire
 
@@ -17,7 +17,7 @@ _RETRY_SECONDS = 0.5
 
 
 class Guest:
-    """See Meeting."""
+    """See Rendezvous."""
 
     def __init__(self, settings: Settings) -> None:
         self._place = settings.place
@@ -32,20 +32,20 @@ class Guest:
         self._attending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
         self._attending = asyncio.create_task(self._attend())
 
     def close(self) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
         if self._attending:
             self._attending.cancel()
 
     async def next(self, tell: Callable[[str], None]) -> Formation:
-        """See Meeting. Raises UserError where the host refuses this node."""
+        """See Rendezvous. Raises UserError where the host refuses this node."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._told.wait(), None if self._has_met else self._patience)
         if not self._has_met:
-            host, port = meeting_address(self._place)
+            host, port = rendezvous_address(self._place)
             raise FormationError(
                 f"rank {self._place.rank}: no word from rank 0 at {host}:{port} within {self._patience:g} s. "
                 "Is mlxserve running there, with the same hosts file and --min-ranks, and not behind a firewall?"
@@ -58,15 +58,15 @@ class Guest:
         return Formation(self._place, self._form.members, self._form.number)
 
     async def left(self, formation: Formation) -> str:
-        """See Meeting."""
+        """See Rendezvous."""
         await self._told.wait()
         return "rank 0 calls another group together"
 
     def serves(self, formation: Formation) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
 
     def over(self, formation: Formation, reason: str, final: bool) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
         if self._wire:
             self._wire.say(Over(formation.number, reason))
 
@@ -79,7 +79,7 @@ class Guest:
         while not self._refusal:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(self._silence):
-                    reader, writer = await asyncio.open_connection(*meeting_address(self._place))
+                    reader, writer = await asyncio.open_connection(*rendezvous_address(self._place))
                 await self._listen(Wire(reader, writer, self._silence))
             await asyncio.sleep(_RETRY_SECONDS)
 

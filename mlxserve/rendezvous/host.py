@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from mlxserve.bundle import build_id
 from mlxserve.config import Settings
 from mlxserve.errors import FormationError, UserError
-from mlxserve.rendezvous.address import meeting_address
+from mlxserve.rendezvous.address import rendezvous_address
 from mlxserve.rendezvous.attempts import Attempts, Ranks
 from mlxserve.rendezvous.formation import Formation, named
 from mlxserve.rendezvous.wire import Form, Here, Over, Refused, Wire
@@ -27,7 +27,7 @@ _LOOK_SECONDS = 1.0
 
 
 class Host:
-    """See Meeting."""
+    """See Rendezvous."""
 
     def __init__(self, settings: Settings) -> None:
         self._place = settings.place
@@ -45,8 +45,8 @@ class Host:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """See Meeting."""
-        host, port = meeting_address(self._place)
+        """See Rendezvous."""
+        host, port = rendezvous_address(self._place)
         try:
             self._server = await asyncio.start_server(self._welcome, host, port)
         except OSError as error:
@@ -56,14 +56,14 @@ class Host:
             ) from error
 
     def close(self) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
         if self._server:
             self._server.close()
         for guest in self._guests.values():
             guest.close()
 
     async def next(self, tell: Callable[[str], None]) -> Formation:
-        """See Meeting."""
+        """See Rendezvous."""
         waits_until = time.monotonic() + (ABSENCE_SECONDS if self._number else self._patience)
         while not (ranks := self._choice(time.monotonic() > waits_until)):
             if self._number == 0 and time.monotonic() > waits_until:
@@ -80,18 +80,18 @@ class Host:
         return formation
 
     async def left(self, formation: Formation) -> str:
-        """See Meeting."""
+        """See Rendezvous."""
         while not (reason := self._reason or self._better(formation)):
             await self._change()
         return reason
 
     def serves(self, formation: Formation) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
         self._serving = True
         self._attempts.served(frozenset(formation.members))
 
     def over(self, formation: Formation, reason: str, final: bool) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
         if not self._serving:
             self._attempts.failed(frozenset(formation.members), final)
 

@@ -15,7 +15,7 @@ from mlxserve.rendezvous.guest import Guest
 from mlxserve.rendezvous.host import Host
 
 
-class Meeting(Protocol):
+class Rendezvous(Protocol):
     """A node's part in it."""
 
     async def open(self) -> None:
@@ -50,28 +50,28 @@ class Whole:
         self._formation = Formation(settings.place, tuple(range(settings.place.world_size)))
 
     async def open(self) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
 
     def close(self) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
 
     async def next(self, tell: Callable[[str], None]) -> Formation:
-        """See Meeting."""
+        """See Rendezvous."""
         self._formation = msgspec.structs.replace(self._formation, number=self._formation.number + 1)
         return self._formation
 
     async def left(self, formation: Formation) -> str:
-        """See Meeting."""
+        """See Rendezvous."""
         return str(await asyncio.Event().wait())
 
     def serves(self, formation: Formation) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
 
     def over(self, formation: Formation, reason: str, final: bool) -> None:
-        """See Meeting."""
+        """See Rendezvous."""
 
 
-def meeting_of(settings: Settings) -> Meeting:
+def rendezvous_of(settings: Settings) -> Rendezvous:
     """What the settings ask for. Raises UserError where ranks of this backend cannot go on without each other."""
     place = settings.place
     if settings.min_ranks in (0, place.world_size) or settings.task == "check":

@@ -18,7 +18,7 @@ from mlxserve.rendezvous import wire
 from mlxserve.rendezvous.formation import Formation
 from mlxserve.rendezvous.guest import Guest
 from mlxserve.rendezvous.host import Host
-from mlxserve.rendezvous.meeting import Whole, meeting_of
+from mlxserve.rendezvous.rendezvous import Whole, rendezvous_of
 from mlxserve.rendezvous.wire import Here, Wire
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ async def opened(ring: tuple[tuple[str, ...], ...]) -> AsyncIterator[Opened]:
     async def open_node(rank: int, **more: object) -> Node:
         place = Place(rank, 3, "ring", tuple(addresses[0] for addresses in ring), ring)
         settings = Settings(place, min_ranks=2, form_timeout=SOON, silence_timeout=1.0)
-        node = meeting_of(msgspec.structs.replace(settings, **more))
+        node = rendezvous_of(msgspec.structs.replace(settings, **more))
         assert isinstance(node, Host | Guest)
         await node.open()
         nodes.append(node)
@@ -78,15 +78,15 @@ async def following(*nodes: Node) -> list[Formation]:
 
 async def test_without_the_flag_nobody_meets() -> None:
     settings = Settings(Place(1, 2))
-    whole = meeting_of(settings)
+    whole = rendezvous_of(settings)
     assert isinstance(whole, Whole)
     assert [(await whole.next(print)).members for _ in range(2)] == [(0, 1)] * 2
-    assert isinstance(meeting_of(msgspec.structs.replace(settings, min_ranks=2)), Whole)
+    assert isinstance(rendezvous_of(msgspec.structs.replace(settings, min_ranks=2)), Whole)
 
 
 async def test_only_a_ring_can_go_on_with_fewer() -> None:
     with pytest.raises(UserError, match="--min-ranks needs the ring backend"):
-        meeting_of(Settings(Place(0, 2, "jaccl"), min_ranks=1))
+        rendezvous_of(Settings(Place(0, 2, "jaccl"), min_ranks=1))
 
 
 async def test_when_all_are_there_the_whole_group_forms_at_once(opened: Opened) -> None:
