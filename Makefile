@@ -7,6 +7,7 @@ READY := $(VENV)/ready
 CLIENTS := $(VENV)/clients/ready
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
+ALONE := tests/clients tests/system
 SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
 	$(shell find mlxserve -type f -not -name '*.pyc')
 
@@ -20,8 +21,10 @@ binary: $(BINARY)
 	$(BIN)/python build/verify.py $(BINARY)
 	$(BIN)/python build/measure.py $(BINARY)
 
+# Tests with servers of their own want the machine for themselves; the others share it.
 test: lint $(BINARY) $(CLIENTS)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/pytest $(ALONE)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -154,6 +154,19 @@ async def test_a_rank_that_goes_and_comes_back_is_done_without_and_taken_in_agai
     assert group.is_whole
 
 
+async def test_ranks_that_the_model_does_not_fit_on_wait_for_others(opened: Opened) -> None:
+    first, second = [await opened(rank, form_timeout=BRIEF) for rank in range(2)]
+    (pair, *_) = await following(first, second)
+    first.over(pair, "rank 1: 2.0 GB are missing", final=True)
+    said: list[str] = []
+    coming = asyncio.create_task(first.next(said.append))
+    await asyncio.sleep(3 * BRIEF)
+    assert not coming.done()
+    assert said[-1] == "waiting for rank 2 (127.0.0.1)"
+    await opened(2)
+    assert (await asyncio.wait_for(coming, SOON)).is_whole
+
+
 async def test_a_worker_leaves_its_group_when_another_is_called_together(opened: Opened) -> None:
     first, second, third = [await opened(rank) for rank in range(3)]
     (whole, *_) = await following(first, second, third)
