@@ -101,6 +101,7 @@ class WholeEngine:
         self._record = assembly.resume(self.prefixes, files, pipeline) if self.prefixes is not None else None
         drafts = _draft_model(conditions.model_type) if conditions.drafts and assembly.cuttable else None
         self.scheduler = assembly.scheduler(pipeline, pace, ledger, self.prefixes, drafts)
+        self._cancelled: set[int] = set()
         self._past: deque[tuple[Holdings, list[int]]] = deque(maxlen=conditions.ranks)
         self._seen = self.pipeline.ticks
         self._look_after(conditions.ranks)
@@ -111,10 +112,12 @@ class WholeEngine:
             self.scheduler.add(Sequence.of(command))
         else:
             self.scheduler.cancel(command.id)
+            self._cancelled.add(command.id)
 
     def step(self) -> Step:
         """One step of the scheduler."""
         step = self.scheduler.step()
+        assert not self._cancelled.intersection(new.id for new in step.tokens)
         if self._record:
             self._record.keep(idle=not self.scheduler.busy)
         ticks, self._seen = self.pipeline.ticks - self._seen, self.pipeline.ticks
