@@ -98,24 +98,20 @@ async def asked(serving: Serving, question: Question, body_size: int) -> Task:
     )
 
 
-async def generations(serving: Serving, question: Question, body_size: int) -> list[Generation]:
-    """One for each answer, ready to run.
+async def generations(serving: Serving, question: Question, body_size: int, client: str) -> list[Generation]:
+    """One for each answer, ready to run; `client` asks.
 
     Raises ApiError: 400 where it cannot be asked, 429 where too many wait, 503 if no engine serves.
     """
     task = await asked(serving, question, body_size)
-    tokenizer, ready = serving.require_room()
+    tokenizer, ready = serving.require_room(client)
     check_prompt(ready, task.prompt, question.messages_field)
     check_bias(ready, question.draw)
     space = ready.context_length - len(task.prompt)
     limit = min(space, question.max_tokens or serving.settings.max_tokens or space)
-    return [
-        serving.generation(
-            tokenizer,
-            msgspec.structs.replace(task, sampling=question.draw.sampling(serving.settings, number), max_tokens=limit),
-        )
-        for number in range(question.n)
-    ]
+    task = msgspec.structs.replace(task, max_tokens=limit, client=client)
+    samplings = [question.draw.sampling(serving.settings, number) for number in range(question.n)]
+    return [serving.generation(tokenizer, msgspec.structs.replace(task, sampling=one)) for one in samplings]
 
 
 def check_prompt(ready: Ready, prompt: list[int], field: str) -> None:
