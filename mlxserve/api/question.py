@@ -21,6 +21,8 @@ from mlxserve.text.template import Chat, PromptRefused
 from mlxserve.text.tokenizer import Tokenizer
 
 MOST_SEED = 2**63 - 1
+QUICK_TEXT = 2**18
+"""Characters that are encoded within half a second, so that their tokens may as well be counted."""
 
 
 class Draw(msgspec.Struct, frozen=True):
@@ -94,7 +96,7 @@ async def asked(serving: Serving, question: Question, body_size: int) -> Task:
         raise PromptTooLong(ready, count, f"there are {count} messages", question.messages_field)
     simple = question.grammar is None and not question.tools
     return await serving.in_thread(
-        lambda: _task(tokenizer, question, ready.cuttable), body_size if simple else serving.body_limit
+        lambda: _task(tokenizer, ready, question), body_size if simple else serving.body_limit
     )
 
 
@@ -138,12 +140,23 @@ def chat_of(question: Question) -> Chat:
     return Chat(question.messages, offered, question.variables, question.continued)
 
 
-def _task(tokenizer: Tokenizer, question: Question, cuttable: bool) -> Task:
-    """All but the sampling; with borders, which prefixes need that are not `cuttable`. Raises ApiError."""
+def check_length(tokenizer: Tokenizer, ready: Ready, text: str, field: str) -> None:
+    """400 for a text that cannot fit into the model's context however it is encoded: that would take long."""
+    if len(text) <= QUICK_TEXT:
+        return
+    if (fewest := tokenizer.fewest_tokens(text)) >= ready.context_length:
+        found = f"the {field} {'is' if field.startswith('prompt') else 'are'} at least {fewest} tokens long"
+        raise PromptTooLong(ready, fewest, found, field)
+
+
+def _task(tokenizer: Tokenizer, ready: Ready, question: Question) -> Task:
+    """All but the sampling; with borders, which prefixes need that cannot be cut. Raises ApiError."""
     chat = chat_of(question)
     offered = chat.tools
     try:
-        prompt = tokenizer.chat_template.encode(chat)
+        prompt = tokenizer.chat_template.encode(
+            chat, lambda text: check_length(tokenizer, ready, text, question.messages_field)
+        )
     except PromptRefused as error:
         raise ApiError(400, str(error), param=question.messages_field, code="invalid_messages") from None
     thinking = tokenizer.is_thinking(prompt)
@@ -158,7 +171,7 @@ def _task(tokenizer: Tokenizer, question: Question, cuttable: bool) -> Task:
         calls_forced=forced,
         thinking=thinking,
         continues=question.continued,
-        borders=[] if cuttable else tokenizer.shared_beginnings.borders(chat, prompt),
+        borders=[] if ready.cuttable else tokenizer.shared_beginnings.borders(chat, prompt),
     )
 
 
