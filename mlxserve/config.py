@@ -62,7 +62,12 @@ class Settings(msgspec.Struct, frozen=True):
     decode_concurrency: int = 32
     prompt_concurrency: int = 32
     max_queue: int = 256
-    """Answers that may wait beyond those generated at once: while so many do, requests are refused."""
+    """Answers that may wait beyond those generated at once: while so many do, requests are refused.
+
+    Of clients that have none, twice as many may.
+    """
+    max_connections: int = 2048
+    """Connections to the HTTP server at the same time; more are refused."""
     prefill_step_size: int = 0
     """Most tokens of a prompt that are read in one pass; 0: chosen by prompt, ranks and measured times."""
     prefill_share: float = 0.5

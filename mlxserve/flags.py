@@ -187,6 +187,7 @@ FLAGS = (
         ("--max-queue",), "max_queue", whole(0), "N",
         "answers that may wait beyond those generated at once; more are refused (429)",
     ),
+    Flag(("--max-connections",), "max_connections", whole(1, 10_000), "N", "connections at a time; more get 503"),
     Flag(("--prefill-step-size",), "prefill_step_size", whole(0), "N", "most tokens read in one step; 0: as measured"),
     Flag(
         ("--prefill-share",), "prefill_share", number(0, 0.95, above=True), "SHARE",

@@ -16,7 +16,7 @@ from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
 from mlxserve.errors import UserError
 from mlxserve.keys import keys_of
-from mlxserve.protocol import BoundedHead
+from mlxserve.protocol import bounded
 
 _CLOSE_SECONDS = 1
 _BACKLOG = 2048
@@ -49,7 +49,7 @@ class Front:
         app = create_app(self._client, self._settings, failed=failed, loaded=_settle)
         config = uvicorn.Config(
             app,
-            http=BoundedHead,
+            http=bounded(self._settings.max_connections),
             ws="none",
             log_config=None,
             access_log=False,

@@ -1,6 +1,7 @@
 """HTTP as the node speaks it: uvicorn's, by httptools, with bounds on what clients may leave undone.
 
-A request's head must end soon, in bytes and in seconds, and who is sent an answer must take it.
+There may be so many connections, a request's head must end soon, in bytes and in seconds, and who is sent an answer
+must take it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from mlxserve.api.errors import RETRY_AFTER, ApiError
 
 log = logging.getLogger("mlxserve.api")
 
@@ -18,11 +21,22 @@ HEAD_SECONDS = 30.0
 """In which a head must come in, and a new connection say something."""
 STALL_SECONDS = 60.0
 """In which a client that has left much of its answer lying must take some of it."""
+LINGER_SECONDS = 1.0
+"""In which a client that is refused may read why; a connection that is closed on unread bytes tells it nothing."""
+MOST_LINGERING = 64
+"""Connections above the limit that are given so much time."""
+
+
+def bounded(most_connections: int) -> type[BoundedHead]:
+    """The protocol of a server that has at most so many connections."""
+    return type("Bounded", (BoundedHead,), {"most_connections": most_connections})
 
 
 class BoundedHead(HttpToolsProtocol):
-    """Refuses requests whose head does not end, and drops clients that do not read: both are kept in memory."""
+    """Refuses connections above a limit and requests whose head does not end, and drops clients that do not read."""
 
+    most_connections = 2048
+    _refused = False
     _head_size = 0
     _past_head = False
     """Whether this read brought the end of a head, or a part of a body."""
@@ -32,7 +46,10 @@ class BoundedHead(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        self._await_head()
+        if len(self.connections) > self.most_connections:
+            self._refuse()
+        else:
+            self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -42,6 +59,8 @@ class BoundedHead(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self._refused:
+            return
         self._past_head = False
         super().data_received(data)
         self._head_size = 0 if self._past_head else self._head_size + len(data)
@@ -76,6 +95,20 @@ class BoundedHead(HttpToolsProtocol):
         """Bytes that the client has not taken."""
         return self.transport.get_write_buffer_size()
 
+    def _refuse(self) -> None:
+        """Answer with 503 whatever will be asked, and close."""
+        self._refused = True
+        log.info("a connection is refused: there are %d", self.most_connections)
+        if len(self.connections) > self.most_connections + MOST_LINGERING:
+            self.transport.abort()
+            return
+        self.transport.write(_too_many(self.most_connections))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._late = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        else:
+            self.transport.close()
+
     def _await_head(self) -> None:
         self._late = self.loop.call_later(HEAD_SECONDS, self._too_late)
 
@@ -104,3 +137,12 @@ class BoundedHead(HttpToolsProtocol):
             return
         log.info("a client is cut off that has taken nothing of its answer for %g s", STALL_SECONDS)
         self.transport.abort()
+
+
+def _too_many(connections: int) -> bytes:
+    message = f"This server has {connections} connections already: ask again later."
+    error = ApiError(503, message, code="too_many_connections", headers=RETRY_AFTER)
+    response = error.response()
+    headers = [*response.raw_headers, (b"connection", b"close")]
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    return STATUS_LINE[error.status] + lines + b"\r\n" + bytes(response.body)

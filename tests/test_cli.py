@@ -40,6 +40,7 @@ EXAMPLES = {
     "--decode-concurrency": ("4", 4),
     "--prompt-concurrency": ("2", 2),
     "--max-queue": ("8", 8),
+    "--max-connections": ("64", 64),
     "--prefill-step-size": ("512", 512),
     "--prefill-share": ("0.5", 0.5),
     "--kv-bits": ("8", 8),

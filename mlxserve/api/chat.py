@@ -13,6 +13,7 @@ from starlette.responses import Response
 from mlxserve.api.answer import Identity, completion, finish_of, timings_of, usage_of
 from mlxserve.api.body import decode, read_body
 from mlxserve.api.chunks import ChunkEncoder
+from mlxserve.api.client import client_of
 from mlxserve.api.delivery import streamed, whole
 from mlxserve.api.fields import refuse_unsupported
 from mlxserve.api.merge import merged
@@ -34,7 +35,7 @@ async def create_chat_completion(http: Request) -> Response:
     request = decode(body, DECODER)
     check_model(serving, request.model)
     refuse_unsupported(request, NOTHING)
-    answers = await generations(serving, request.question(), len(body))
+    answers = await generations(serving, request.question(), len(body), client_of(http))
     identity = Identity(serving.name)
     if request.stream:
         events = _events(identity, answers, request.includes_usage, started)

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mlxserve.api.client import set_key
 from mlxserve.api.errors import ApiError, refused
 
 OPEN = frozenset({"/", "/health", "/livez", "/v1/health", "/v1/livez"})
@@ -29,7 +30,10 @@ class KeyCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] != "http" or is_open(scope["path"]) or self._is_known(Headers(scope=scope)):
+        if scope["type"] != "http" or is_open(scope["path"]):
+            return await self._app(scope, receive, send)
+        if known := self._known(Headers(scope=scope)):
+            set_key(scope, known[0])
             return await self._app(scope, receive, send)
         error = ApiError(
             401,
@@ -40,12 +44,12 @@ class KeyCheck:
         )
         return await refused(Request(scope), error)(scope, receive, send)
 
-    def _is_known(self, headers: Headers) -> bool:
+    def _known(self, headers: Headers) -> list[bytes]:
+        """The digests of the known keys among those that are offered."""
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         offered = [bearer.strip()] if scheme.lower() == "bearer" else []
         digests = [_digest(key) for key in (*offered, headers.get("x-api-key", "").strip())]
-        matches = [hmac.compare_digest(one, known) for one in digests for known in self._digests]
-        return any(matches)
+        return [known for one in digests for known in self._digests if hmac.compare_digest(one, known)]
 
 
 def is_open(path: str) -> bool:

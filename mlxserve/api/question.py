@@ -21,6 +21,8 @@ from mlxserve.text.template import Chat, PromptRefused
 from mlxserve.text.tokenizer import Tokenizer
 
 MOST_SEED = 2**63 - 1
+QUICK_TEXT = 2**18
+"""Characters that are encoded within half a second, so that their tokens may as well be counted."""
 
 
 class Draw(msgspec.Struct, frozen=True):
@@ -94,28 +96,24 @@ async def asked(serving: Serving, question: Question, body_size: int) -> Task:
         raise PromptTooLong(ready, count, f"there are {count} messages", question.messages_field)
     simple = question.grammar is None and not question.tools
     return await serving.in_thread(
-        lambda: _task(tokenizer, question, ready.cuttable), body_size if simple else serving.body_limit
+        lambda: _task(tokenizer, ready, question), body_size if simple else serving.body_limit
     )
 
 
-async def generations(serving: Serving, question: Question, body_size: int) -> list[Generation]:
-    """One for each answer, ready to run.
+async def generations(serving: Serving, question: Question, body_size: int, client: str) -> list[Generation]:
+    """One for each answer, ready to run; `client` asks.
 
     Raises ApiError: 400 where it cannot be asked, 429 where too many wait, 503 if no engine serves.
     """
     task = await asked(serving, question, body_size)
-    tokenizer, ready = serving.require_room()
+    tokenizer, ready = serving.require_room(client)
     check_prompt(ready, task.prompt, question.messages_field)
     check_bias(ready, question.draw)
     space = ready.context_length - len(task.prompt)
     limit = min(space, question.max_tokens or serving.settings.max_tokens or space)
-    return [
-        serving.generation(
-            tokenizer,
-            msgspec.structs.replace(task, sampling=question.draw.sampling(serving.settings, number), max_tokens=limit),
-        )
-        for number in range(question.n)
-    ]
+    task = msgspec.structs.replace(task, max_tokens=limit, client=client)
+    samplings = [question.draw.sampling(serving.settings, number) for number in range(question.n)]
+    return [serving.generation(tokenizer, msgspec.structs.replace(task, sampling=one)) for one in samplings]
 
 
 def check_prompt(ready: Ready, prompt: list[int], field: str) -> None:
@@ -142,12 +140,23 @@ def chat_of(question: Question) -> Chat:
     return Chat(question.messages, offered, question.variables, question.continued)
 
 
-def _task(tokenizer: Tokenizer, question: Question, cuttable: bool) -> Task:
-    """All but the sampling; with borders, which prefixes need that are not `cuttable`. Raises ApiError."""
+def check_length(tokenizer: Tokenizer, ready: Ready, text: str, field: str) -> None:
+    """400 for a text that cannot fit into the model's context however it is encoded: that would take long."""
+    if len(text) <= QUICK_TEXT:
+        return
+    if (fewest := tokenizer.fewest_tokens(text)) >= ready.context_length:
+        found = f"the {field} {'is' if field.startswith('prompt') else 'are'} at least {fewest} tokens long"
+        raise PromptTooLong(ready, fewest, found, field)
+
+
+def _task(tokenizer: Tokenizer, ready: Ready, question: Question) -> Task:
+    """All but the sampling; with borders, which prefixes need that cannot be cut. Raises ApiError."""
     chat = chat_of(question)
     offered = chat.tools
     try:
-        prompt = tokenizer.chat_template.encode(chat)
+        prompt = tokenizer.chat_template.encode(
+            chat, lambda text: check_length(tokenizer, ready, text, question.messages_field)
+        )
     except PromptRefused as error:
         raise ApiError(400, str(error), param=question.messages_field, code="invalid_messages") from None
     thinking = tokenizer.is_thinking(prompt)
@@ -162,7 +171,7 @@ def _task(tokenizer: Tokenizer, question: Question, cuttable: bool) -> Task:
         calls_forced=forced,
         thinking=thinking,
         continues=question.continued,
-        borders=[] if cuttable else tokenizer.shared_beginnings.borders(chat, prompt),
+        borders=[] if ready.cuttable else tokenizer.shared_beginnings.borders(chat, prompt),
     )
 
 

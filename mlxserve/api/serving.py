@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 SMALL_BODY = 8192
 """Bytes of a request up to which its chat is encoded so fast that no other request notices."""
+NEWCOMERS = 2
+"""How many times as many may wait before a client is refused that has nothing here."""
 
 
 class Serving:
@@ -75,12 +77,17 @@ class Serving:
             raise ApiError(503, message, code="engine_not_ready", headers=RETRY_AFTER)
         return self.tokenizer, ready
 
-    def require_room(self) -> tuple[Tokenizer, Ready]:
-        """What a new generation needs. Raises ApiError: 503 as `require_ready`, 429 where too many wait already."""
+    def require_room(self, client: str) -> tuple[Tokenizer, Ready]:
+        """What a new generation for `client` needs. Raises ApiError: 503 as `require_ready`, 429 where too many wait.
+
+        Who has nothing here yet is taken on where others are not: one client's requests alone keep nobody out.
+        """
         tokenizer, ready = self.require_ready()
         at_once = self.settings.decode_concurrency if ready.batched else 1
-        waiting = sum(not generation.over for generation in self.generations.values()) - at_once
-        if waiting < self.settings.max_queue:
+        unfinished = self._unfinished()
+        waiting = len(unfinished) - at_once
+        most = self.settings.max_queue * (1 if client in unfinished else NEWCOMERS)
+        if waiting < most:
             return tokenizer, ready
         status, reason = self.status()
         if status == "recovering":
@@ -94,6 +101,14 @@ class Serving:
         """Whether new requests are answered, now or when an engine that was lost is replaced."""
         ends = self.tokenizer_error or self.engine.draining_since
         return self.tokenizer is not None and not ends and self.engine.takes_requests
+
+    def _unfinished(self) -> list[str]:
+        """The client of each answer that the engine works on, or will.
+
+        Not of those that are complete, and only their clients have not taken all yet.
+        """
+        coming = [one.task.client for one in self.generations.values() if not one.open and not one.over]
+        return coming + self.engine.clients
 
     def status(self) -> tuple[str, str]:
         """The engine's status and its reason, or the tokenizer's where the engine is well."""

@@ -86,6 +86,11 @@ class Open:
         self._over = False
 
     @property
+    def client(self) -> str:
+        """Who asked, as messages.Submit has it."""
+        return self._submit.client
+
+    @property
     def over(self) -> bool:
         """Whether nothing more will come of it; only its client has not taken all yet."""
         return self._over
@@ -151,6 +156,11 @@ class EngineClient:
         """How many sequences wait or run."""
         return len(self._open)
 
+    @property
+    def clients(self) -> list[str]:
+        """Who waits for the engine: the client of each sequence that more is to come of."""
+        return [sequence.client for sequence in self._open.values() if not sequence.over]
+
     async def quiet(self) -> None:
         """Wait until no sequence is open."""
         while self._open:
@@ -175,6 +185,7 @@ class EngineClient:
         prompt_logprobs: bool = False,
         grammar: str = "",
         borders: list[int] | None = None,
+        client: str = "",
     ) -> AsyncGenerator[Progressed, None]:
         """Generate from `prompt`; closing the iterator cancels the sequence. Tokens that wait come together.
 
@@ -185,7 +196,7 @@ class EngineClient:
             raise EngineNotReady(f"the model is not being served: {self.health.reason}")
         number = next(self._ids)
         wanted = (top_logprobs, prompt_logprobs, grammar, borders or [])
-        submit = messages.Submit(number, prompt, sampling, max_tokens, stop_tokens, *wanted)
+        submit = messages.Submit(number, prompt, sampling, max_tokens, stop_tokens, *wanted, client=client)
         sequence = self._open[number] = Open(submit)
         finished = False
         try:

@@ -48,6 +48,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Lengths of beginnings of the prompt that others are likely to share: the system prompt's end."""
     answered: list[int] = []
     """Tokens that an engine which was lost had generated: they count among `max_tokens`, and are not told again."""
+    client: str = ""
+    """Who asks: those that wait are served in turn. Nothing but equality can be told by it."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

@@ -41,6 +41,7 @@ class Sequence:
     prompt_logprobs: bool = False
     borders: list[int] = field(default_factory=list)
     """Lengths of beginnings of the prompt that others are likely to share."""
+    client: str = ""
     penalties: Penalties | None = None
     matcher: Matcher | None = None
     """Set once its grammar is compiled, before the scheduler gets the sequence."""
@@ -63,6 +64,7 @@ class Sequence:
             top_logprobs=submit.top_logprobs,
             prompt_logprobs=submit.prompt_logprobs,
             borders=submit.borders,
+            client=submit.client,
             penalties=penalties_of(submit.sampling, submit.prompt, submit.answered),
         )
 

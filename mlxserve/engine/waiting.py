@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -11,6 +10,7 @@ from mlxserve.engine.prefill import MOST_PADDING
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.prefix_node import common_length
 from mlxserve.engine.sequence import Sequence
+from mlxserve.engine.turns import Turns
 from mlxserve.pipeline.plan import Span
 
 WORTH_WAITING = 48
@@ -38,7 +38,7 @@ class Waiting:
     def __init__(self, ledger: Ledger, prefixes: PrefixIndex | None) -> None:
         self._ledger = ledger
         self._prefixes = prefixes
-        self._queue: deque[Sequence] = deque()
+        self._queue = Turns()
 
     def __bool__(self) -> bool:
         return bool(self._queue)
@@ -49,17 +49,16 @@ class Waiting:
         return sum(sequence.unread for sequence in self._queue)
 
     def add(self, sequence: Sequence) -> None:
-        """Take on a sequence, as the last."""
-        self._queue.append(sequence)
+        """Take on a sequence, whose turn comes by what else its client has asked."""
+        self._queue.add(sequence)
 
     def put_back(self, sequence: Sequence) -> None:
         """It was under way already: it goes before all others."""
-        self._queue.appendleft(sequence)
+        self._queue.put_back(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Nobody waits for it any more; without effect if it does not wait here."""
-        if sequence in self._queue:
-            self._queue.remove(sequence)
+        self._queue.remove(sequence)
 
     def take(self, most_rows: int, running: list[int], under_way: list[Sequence], most_tokens: int) -> Taken:
         """Take what is best read together: as many as fit one pass of `most_tokens` without much filling.
@@ -84,7 +83,7 @@ class Waiting:
             taken.prefixes.append(self._begin(sequence))
             taken.borders = borders
             lengths.append(len(sequence.tokens))
-            self._queue.remove(sequence)
+            self._queue.take(sequence)
             if sequence.tells_prompt:
                 break
         return taken

@@ -38,7 +38,8 @@ class Task(msgspec.Struct, frozen=True):
     continues: bool = False
     """Whether the prompt ends within the answer."""
     borders: list[int] = []
-    """As in messages.Submit."""
+    """As in messages.Submit, and so is the next."""
+    client: str = ""
 
 
 class Generation:
@@ -115,6 +116,7 @@ class Generation:
             task.prompt_logprobs,
             task.grammar,
             task.borders,
+            task.client,
         )
         self.open = True
         try:

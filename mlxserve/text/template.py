@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -52,13 +52,15 @@ class ChatTemplate:
         self._wrapper = wrapper
         self._control_tokens = ControlTokens(wrapper)
 
-    def encode(self, chat: Chat) -> list[int]:
+    def encode(self, chat: Chat, check: Callable[[str], None] = lambda text: None) -> list[int]:
         """The prompt that asks for the next assistant message, or for the rest of the last. Raises PromptRefused.
 
-        Control tokens that are typed in a message stay text.
+        Control tokens that are typed in a message stay text. `check` sees the text before it is encoded.
         """
         try:
-            return self._control_tokens.encode(self.render(chat))
+            text = self.render(chat)
+            check(text)
+            return self._control_tokens.encode(text)
         except (ValueError, RecursionError) as error:  # a token that plain text makes; a tool call nested too deeply
             raise PromptRefused(f"The messages cannot be encoded: {error}.") from error
 

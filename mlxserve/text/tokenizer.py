@@ -6,6 +6,7 @@ import logging
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +64,15 @@ class Tokenizer:
         """The tokens of `text` as it is; with `special`, what the tokenizer begins a text with before them."""
         ids: list[int] = self._wrapper.encode(text, add_special_tokens=special)
         return ids
+
+    def fewest_tokens(self, text: str) -> int:
+        """How many tokens `text` has at least, known without encoding it: a megabyte takes more than a second."""
+        return -(-len(text) // self._longest)
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters that a token stands for at most: of some it is the half of one, of none more than its name has."""
+        return max(map(len, self._wrapper.get_vocab()))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`, control tokens too."""

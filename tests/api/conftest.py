@@ -19,7 +19,7 @@ import uvicorn
 
 from mlxserve.api.app import create_app
 from mlxserve.config import Place, Settings
-from mlxserve.protocol import BoundedHead
+from mlxserve.protocol import bounded
 
 from ..text.tokenizer_folder import write_tokenizer_folder
 from .scripted_engine import ScriptedEngine
@@ -82,7 +82,8 @@ def serve(engine: ScriptedEngine) -> Serve:
     @asynccontextmanager
     async def serving(settings: Settings, **options: Any) -> AsyncIterator[str]:
         app = create_app(engine.client, settings, **options)
-        config = uvicorn.Config(app, port=0, http=BoundedHead, log_level="warning", timeout_graceful_shutdown=1)
+        http = bounded(settings.max_connections)
+        config = uvicorn.Config(app, port=0, http=http, log_level="warning", timeout_graceful_shutdown=1)
         server = Server(config)
         running = asyncio.create_task(server.serve())
         await server.up.wait()

@@ -12,7 +12,11 @@ import httpx
 import openai
 import pytest
 
+from mlxserve.api.errors import ApiError
+from mlxserve.api.serving import Serving
 from mlxserve.config import Place, Settings
+from mlxserve.text.generation import Task
+from mlxserve.text.tokenizer import load_tokenizer
 
 from .conftest import Serve
 from .scripted_engine import ScriptedEngine
@@ -116,3 +120,83 @@ async def test_the_node_is_alive_whatever_becomes_of_the_model(serve: Serve, set
         assert (await http.get("/health")).status_code == 503
         answer = await http.get("/livez")
         assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+@pytest.fixture
+async def newcomer(base: str) -> AsyncIterator[openai.AsyncOpenAI]:
+    """A client at another address than the one that `asking` comes from."""
+    async with _client_at(base, "127.0.0.2") as client:
+        yield client
+
+
+def _client_at(base: str, address: str) -> openai.AsyncOpenAI:
+    http = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(local_address=address))
+    return openai.AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, http_client=http)
+
+
+@pytest.mark.usefixtures("asking")
+async def test_who_has_nothing_here_is_taken_on_although_another_has_filled_the_queue(
+    newcomer: openai.AsyncOpenAI, client: openai.AsyncOpenAI, engine: ScriptedEngine
+) -> None:
+    waiting = _ask(newcomer)
+    number = (await engine.submitted.get()).id
+    for refused in (newcomer, client):
+        with pytest.raises(openai.RateLimitError, match="4 answers wait"):
+            await _ask(refused)
+    engine.say(number, 65, finish="length")
+    assert (await waiting).choices[0].message.content
+    engine.script = [65]
+    assert (await _ask(newcomer)).choices[0].message.content, "it has nothing here again"
+
+
+@pytest.mark.usefixtures("asking")
+async def test_twice_as_many_are_the_most_whoever_comes(base: str, engine: ScriptedEngine) -> None:
+    clients = [_client_at(base, f"127.0.0.{number}") for number in range(2, 3 + WAITING)]
+    waiting = [_ask(client) for client in clients[:WAITING]]
+    for _ in waiting:
+        await engine.submitted.get()
+    with pytest.raises(openai.RateLimitError, match=f"{2 * WAITING} answers wait"):
+        await _ask(clients[-1])
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    for client in clients:
+        await client.close()
+
+
+@pytest.mark.parametrize("settings", [Settings(model="tiny", place=Place(0, 2), decode_concurrency=1, max_queue=0)])
+async def test_without_a_queue_nothing_waits_whoever_comes(
+    newcomer: openai.AsyncOpenAI, client: openai.AsyncOpenAI, engine: ScriptedEngine
+) -> None:
+    engine.script = None
+    running = _ask(client)
+    number = (await engine.submitted.get()).id
+    with pytest.raises(openai.RateLimitError):
+        await _ask(newcomer)
+    engine.say(number, 65, finish="length")
+    await running
+
+
+async def test_answers_that_are_complete_and_only_not_read_keep_nobody_out(
+    engine: ScriptedEngine, settings: Settings, folder: Path
+) -> None:
+    serving = Serving(engine.client, settings, 1.0, 2**20)
+    serving.tokenizer = load_tokenizer(folder)
+    engine.connect()
+    engine.become_ready()
+    engine.script = None
+    answers = []
+    for _ in range(AT_ONCE + WAITING):
+        tokenizer, _ready = serving.require_room("one")
+        answers.append(serving.generation(tokenizer, Task([1, 2], max_tokens=5, client="one")).pieces())
+        first = asyncio.ensure_future(anext(answers[-1]))
+        number = (await engine.submitted.get()).id
+        engine.say(number, 65)
+        await first
+    with pytest.raises(ApiError):
+        serving.require_room("one")
+    for number in range(1, 1 + len(answers)):
+        engine.say(number, 66, finish="length")
+    assert serving.require_room("one")
+    for answer in answers:
+        assert [piece async for piece in answer]

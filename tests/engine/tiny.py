@@ -166,9 +166,10 @@ def submit(
     stop: int = -1,
     top_logprobs: int = -1,
     prompt_logprobs: bool = False,
+    client: str = "",
 ) -> Sequence:
     """A sequence to be added."""
-    return Sequence.of(Submit(number, prompt, sampling, tokens, [stop], top_logprobs, prompt_logprobs))
+    return Sequence.of(Submit(number, prompt, sampling, tokens, [stop], top_logprobs, prompt_logprobs, client=client))
 
 
 def logits_after(tokens: list[int]) -> mx.array:

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlxserve.errors import UserError
 from mlxserve.text.template import Chat
@@ -33,8 +35,8 @@ def test_a_broken_tokenizer_is_one_sentence(tmp_path: Path) -> None:
 def test_a_chat_template_can_be_given_as_text_or_as_a_file(folder: Path, tmp_path: Path) -> None:
     template = "{% for message in messages %}[{{ message.content }}]{% endfor %}"
     (tmp_path / "own.jinja").write_text(template)
-    for given in (template, str(tmp_path / "own.jinja")):
-        tokenizer = load_tokenizer(folder, given)
+    for source in (template, str(tmp_path / "own.jinja")):
+        tokenizer = load_tokenizer(folder, source)
         assert _text(tokenizer, tokenizer.chat_template.encode(Chat([{"role": "user", "content": "hi"}]))) == "[hi]"
 
 
@@ -59,3 +61,9 @@ def _text(tokenizer: Tokenizer, tokens: list[int]) -> str:
         detokenizer.add_token(token)
     detokenizer.finalize()
     return detokenizer.last_segment
+
+
+@given(st.text(max_size=200) | st.text("word \n<|im_end|>é", max_size=400))
+def test_no_text_has_fewer_tokens_than_it_has_at_least(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.fewest_tokens(text) <= len(tokenizer.encode(text))
+    assert tokenizer.fewest_tokens("word " * 10_000) > 500

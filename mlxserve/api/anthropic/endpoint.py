@@ -15,6 +15,7 @@ from mlxserve.api.anthropic.errors import error_body, request_id
 from mlxserve.api.anthropic.events import PING, EventEncoder, named
 from mlxserve.api.anthropic.request import CountRequest, MessageRequest
 from mlxserve.api.body import decode, read_body
+from mlxserve.api.client import client_of
 from mlxserve.api.delivery import streamed, whole
 from mlxserve.api.errors import ApiError
 from mlxserve.api.models import check_model
@@ -49,7 +50,7 @@ async def create_message(http: Request) -> Response:
     request = decode(body, DECODER)
     check_model(serving, request.model)
     try:
-        [generation] = await generations(serving, request.question(), len(body))
+        [generation] = await generations(serving, request.question(), len(body), client_of(http))
     except PromptTooLong as error:
         raise _too_long(error) from None
     reply = Reply(serving.name, generation, request.one_call)

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlxserve.api.body import decode, read_body
+from mlxserve.api.client import client_of
 from mlxserve.api.completions.answer import Answer
 from mlxserve.api.completions.prompt import Prompt, read_prompts
 from mlxserve.api.completions.request import NOTHING, CompletionRequest
@@ -35,15 +36,15 @@ async def create_completion(http: Request) -> Response:
     check_model(serving, request.model)
     refuse_unsupported(request, NOTHING)
     request.check()
-    answer = Answer(serving.name, request, await _writers(serving, request, len(body)), started)
+    answer = Answer(serving.name, request, await _writers(serving, request, len(body), client_of(http)), started)
     if request.stream:
         events = streamed(answer.identity.id, answer.generations, started, answer.events())
         return EventStream(events, answer.progress, serving.keep_alive)
     return await whole(http, answer.identity.id, answer.generations, started, answer.body())
 
 
-async def _writers(serving: Serving, request: CompletionRequest, body_size: int) -> list[ChoiceWriter]:
-    """One for each answer to be generated. Raises ApiError."""
+async def _writers(serving: Serving, request: CompletionRequest, body_size: int, client: str) -> list[ChoiceWriter]:
+    """One for each answer to be generated; `client` asks. Raises ApiError."""
     tokenizer, ready = serving.require_ready()
     field, form = request.form()
     draw = request.draw()
@@ -52,7 +53,7 @@ async def _writers(serving: Serving, request: CompletionRequest, body_size: int)
     prompts, grammar = await serving.in_thread(
         lambda: (read_prompts(tokenizer, ready, request), made(field, form) if form else ""), size
     )
-    serving.require_room()
+    serving.require_room(client)
     return [
         ChoiceWriter(
             tokenizer,
@@ -60,7 +61,9 @@ async def _writers(serving: Serving, request: CompletionRequest, body_size: int)
             serving.generation(
                 tokenizer,
                 msgspec.structs.replace(
-                    _task(tokenizer, ready, request, prompt, grammar), sampling=draw.sampling(serving.settings, number)
+                    _task(tokenizer, ready, request, prompt, grammar),
+                    sampling=draw.sampling(serving.settings, number),
+                    client=client,
                 ),
             ),
             echo=bool(request.echo),

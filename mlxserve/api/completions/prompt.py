@@ -6,7 +6,7 @@ import msgspec
 
 from mlxserve.api.completions.request import CompletionRequest
 from mlxserve.api.errors import ApiError
-from mlxserve.api.question import check_prompt
+from mlxserve.api.question import check_length, check_prompt
 from mlxserve.engine.messages import Ready
 from mlxserve.text.infill import Infill
 from mlxserve.text.template import PromptRefused
@@ -28,6 +28,9 @@ def read_prompts(tokenizer: Tokenizer, ready: Ready, request: CompletionRequest)
     prompts = []
     for number, given in enumerate(request.prompts):
         field = f"prompt[{number}]" if several else "prompt"
+        for text in (given, request.suffix):
+            if isinstance(text, str):
+                check_length(tokenizer, ready, text, field)
         prompt = _around(tokenizer, infill, given, request.suffix or "") if infill else _plain(tokenizer, given, field)
         check_prompt(ready, prompt.tokens, field)
         prompts.append(prompt)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlxserve.api.body import read_body
+from mlxserve.api.client import client_of
 from mlxserve.api.delivery import whole
 from mlxserve.api.models import check_model
 from mlxserve.api.responses.answer import Deleted, InputTokens, ItemPage, opened
@@ -127,7 +128,7 @@ async def _ask(http: Request) -> Asked:
     own = store.received(request.input)
     _check_outputs(inherited, own)
     size = serving.body_limit if inherited else len(body)
-    generation = await Asking(serving, request, toolbox, size).generation([*inherited, *own])
+    generation = await Asking(serving, request, toolbox, size, client_of(http)).generation([*inherited, *own])
     return Asked(request, toolbox, inherited, own, generation)
 
 

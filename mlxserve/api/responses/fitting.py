@@ -17,11 +17,14 @@ ROOM = 8
 class Asking:
     """A request with all that it is answered from. Raises ApiError where it cannot be asked."""
 
-    def __init__(self, serving: Serving, request: ResponsesRequest, toolbox: Toolbox, body_size: int) -> None:
+    def __init__(
+        self, serving: Serving, request: ResponsesRequest, toolbox: Toolbox, body_size: int, client: str
+    ) -> None:
         self._serving = serving
         self._request = request
         self._toolbox = toolbox
         self._body_size = body_size
+        self._client = client
 
     async def generation(self, items: list[Item]) -> Generation:
         """Ready to run. With `truncation` "auto" the oldest items are dropped where not all fit."""
@@ -34,7 +37,7 @@ class Asking:
 
     async def _whole(self, items: list[Item]) -> Generation:
         question = self._request.question(items, self._toolbox)
-        [generation] = await generations(self._serving, question, self._body_size)
+        [generation] = await generations(self._serving, question, self._body_size, self._client)
         return generation
 
     async def _shortened(self, items: list[Item]) -> Generation:

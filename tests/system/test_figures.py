@@ -1,0 +1,42 @@
+"""That what grows is seen to grow, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.system.figures import Sampler
+from tests.system.server import Server
+
+SAMPLES = 40
+SECONDS = 0.05
+LEAK = """
+import threading, time
+kept = [b"1" * 50_000_000]
+print("up", flush=True)
+while True:
+    time.sleep(0.05)
+    {}
+"""
+MEMORY = 'kept.append(b"1" * 1_000_000)'
+FILES = 'kept.append(open("/dev/null"))'
+THREADS = "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()"
+
+
+@pytest.mark.parametrize(
+    ("leak", "seen"),
+    [("pass", ""), (MEMORY, "more memory"), (FILES, "more files"), (THREADS, "more threads"), ("break", "has ended")],
+)
+def test_what_a_process_loses_is_told(own: Callable[[Server], Server], leak: str, seen: str) -> None:
+    leaking = own(Server([sys.executable, "-c", LEAK.format(leak)], 0))
+    while "up" not in leaking.output:
+        time.sleep(SECONDS)
+    with Sampler(leaking, SECONDS) as sampler:
+        time.sleep(SAMPLES * SECONDS)
+    [growth] = sampler.growth()
+    assert seen in growth.problem
+    assert bool(seen) == bool(growth.problem)
+    assert growth.name in str(growth)
