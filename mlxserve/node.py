@@ -22,6 +22,7 @@ from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Progr
 from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, RankLost, UserError
 from mlxserve.front import Front
 from mlxserve.pipeline.addresses import unreachable
+from mlxserve.pipeline.meeting import meeting_point, not_formed
 from mlxserve.rendezvous.formation import Formation, named
 from mlxserve.rendezvous.rendezvous import rendezvous_of
 
@@ -34,6 +35,8 @@ _FIRST_RESTART_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 10.0
 _PROVEN_SECONDS = 60.0
 """An engine that ran for so long counts as having worked."""
+_JOINING_SECONDS = 6.0
+"""Ranks that have formed a group before, and have met, need no longer to form it again."""
 _MOST_FAILURES = 3
 """Engines that may fail one after the other, not for a lost rank, before the node gives up."""
 
@@ -59,6 +62,8 @@ class Node:
         self._has_formed = False
         self._forming = False
         self._has_loaded = False
+        self._waiting = ""
+        """What was logged last of the ranks that wait for each other."""
         self._child: EngineChild | None = None
         self._draining: asyncio.Task[None] | None = None
         self._was_asked = False
@@ -115,10 +120,11 @@ class Node:
                 raise CheckFailed(ended.message)
             if ended.exit_code == FormationError.exit_code and not self._has_formed:
                 raise FormationError(ended.message)
-            if time.monotonic() - started > _PROVEN_SECONDS:
+            lasted = time.monotonic() - started
+            if lasted > _PROVEN_SECONDS:
                 pause, failures = _FIRST_RESTART_SECONDS, 0
-            if self._has_loaded:  # it worked: the next one need not wait long, however often ranks are lost
-                pause = _FIRST_RESTART_SECONDS
+            if self._has_loaded or lasted > _LONGEST_RESTART_SECONDS or ended.exit_code == RankLost.exit_code:
+                pause = _FIRST_RESTART_SECONDS  # this rank worked or waited: the others need not wait for it
             failures += ended.exit_code == MlxserveError.exit_code
             if failures == _MOST_FAILURES:
                 raise MlxserveError(f"the engine failed {failures} times in a row: {ended.message}")
@@ -195,20 +201,19 @@ class Node:
     async def _give_up_forming(self, child: EngineChild, place: Place) -> Ended:
         """Wait; then the group has not formed in time: end the engine, which may wait for ever. Returns the reason."""
         seconds = self._settings.form_timeout
+        if self._has_formed and meeting_point(place):
+            seconds = min(seconds, _JOINING_SECONDS)
         await asyncio.sleep(seconds)
         missing = await asyncio.to_thread(unreachable, place)
         child.kill()
-        who = f"no answer from {', '.join(missing)}" if missing else "all answer, but not as ranks of this group"
-        return Ended(
-            FormationError.exit_code,
-            f"rank {place.rank}: the group of {place.world_size} ranks has not formed within {seconds:g} s: {who}. "
-            "Is mlxserve running there, with the same hosts file, and not behind a firewall?",
-        )
+        return Ended(FormationError.exit_code, not_formed(place, seconds, missing))
 
     def _log(self, event: Event) -> None:
         match event:
-            case Progress(stage="forming"):
-                logger.info("%s", event.detail)
+            case Progress(stage="meeting" | "forming"):
+                if event.detail != self._waiting:
+                    logger.info("%s", event.detail)
+                self._waiting = event.detail
             case Progress():
                 logger.info("rank %d: %s %s", self._rank, event.stage, event.detail)
             case Ready():

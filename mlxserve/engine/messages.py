@@ -93,7 +93,7 @@ class Checked(msgspec.Struct, frozen=True, tag="checked"):
 
 
 class Alive(msgspec.Struct, frozen=True, tag="alive"):
-    """The engine process runs; said once a second, from when the ranks have found each other."""
+    """The engine process runs; said once a second, from when the group has formed."""
 
     loaded: bool = False
     """Whether it has: before, it may have to be silent."""
@@ -102,7 +102,7 @@ class Alive(msgspec.Struct, frozen=True, tag="alive"):
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """The engine is not ready yet, and this is what it is doing."""
 
-    stage: Literal["forming", "downloading", "loading", "warming"]
+    stage: Literal["meeting", "forming", "downloading", "loading", "warming"]
     detail: str = ""
 
 

@@ -66,11 +66,14 @@ def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
     from mlxserve.engine.follow import follow
     from mlxserve.engine.lead import lead
     from mlxserve.pipeline.group import form_group
+    from mlxserve.pipeline.meeting import meet
 
     mx.set_cache_limit(_CACHE_LIMIT_BYTES)
     place = settings.place
+    if not settings.min_ranks:  # else the nodes have met already
+        meet(place, settings.form_timeout, lambda waiting: channel.send(Progress("meeting", waiting)))
     if place.world_size > 1:
-        channel.send(Progress("forming", f"rank {place.rank} of {place.world_size} waits for the others"))
+        channel.send(Progress("forming", f"rank {place.rank} of {place.world_size} joins the others"))
     signal.setitimer(signal.ITIMER_REAL, settings.form_timeout + _ORPHAN_SECONDS)
     group = form_group(place)
     signal.setitimer(signal.ITIMER_REAL, 0)

@@ -27,8 +27,10 @@ class Silence:
         """The engine has said this."""
         self._lasted = 0.0
         match event:
+            case Progress(stage="meeting"):
+                self._bound = self._timeout
             case Progress(stage="forming"):
-                self._bound = math.inf  # MLX lets no thread run then; the node bounds it by --form-timeout
+                self._bound = math.inf  # MLX lets no thread run then; the node bounds it
             case Alive(loaded=loaded):
                 self._bound = self._timeout if loaded else LOADING_SECONDS
 

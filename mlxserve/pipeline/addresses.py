@@ -21,7 +21,7 @@ def own_address(place: Place) -> str:
 def unreachable(place: Place, timeout: float = 1.0) -> list[str]:
     """The other ranks whose ring port does not answer, as "rank 1 (192.168.5.2:32324)".
 
-    For a group that has failed to form: a rank still waiting takes the connection for its peer's.
+    For a group that has failed to form: a ring that still waits takes the connection for its peer's.
     """
     missing = []
     for rank, address in enumerate(place.addresses):

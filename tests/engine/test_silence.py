@@ -46,6 +46,10 @@ async def test_one_that_loads_may_be_silent_for_longer() -> None:
     assert "nothing for 300 s" in await told(5, Alive(), Progress("loading", "3 of 7 GB"))
 
 
+async def test_one_that_waits_for_other_ranks_says_so_all_the_time() -> None:
+    assert "nothing for 8 s" in await told(5, Progress("meeting"))
+
+
 async def test_one_whose_group_forms_may_be_silent_as_long_as_that_takes() -> None:
     with pytest.raises(TimeoutError):
         await told(5, Progress("forming"))
