@@ -15,30 +15,17 @@ import time
 import uvloop
 
 from mlxserve.bundle import build_id
-from mlxserve.config import Place, Settings
-from mlxserve.engine.child import EngineChild
+from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
-from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Progress, Ready, Shutdown
-from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, RankLost, UserError
+from mlxserve.errors import MlxserveError
 from mlxserve.front import Front
-from mlxserve.pipeline.addresses import unreachable
-from mlxserve.pipeline.meeting import meeting_point, not_formed
-from mlxserve.rendezvous.formation import Formation, named
+from mlxserve.keeper import STOP_SECONDS, EngineKeeper
 from mlxserve.rendezvous.rendezvous import rendezvous_of
 
 logger = logging.getLogger("mlxserve.node")
 
 _DESCRIPTORS = 10_240
 """The most that macOS allows."""
-_STOP_SECONDS = 2.5
-_FIRST_RESTART_SECONDS = 0.5
-_LONGEST_RESTART_SECONDS = 10.0
-_PROVEN_SECONDS = 60.0
-"""An engine that ran for so long counts as having worked."""
-_JOINING_SECONDS = 6.0
-"""Ranks that have formed a group before, and have met, need no longer to form it again."""
-_MOST_FAILURES = 3
-"""Engines that may fail one after the other, not for a lost rank, before the node gives up."""
 
 
 def run(settings: Settings) -> int:
@@ -59,12 +46,9 @@ class Node:
         self._front = Front(self._client, settings) if self._rank == 0 and settings.task == "serve" else None
         self._rendezvous = rendezvous_of(settings)
         self._ending = asyncio.Event()
-        self._has_formed = False
-        self._forming = False
-        self._has_loaded = False
-        self._waiting = ""
-        """What was logged last of the ranks that wait for each other."""
-        self._child: EngineChild | None = None
+        self._keeper = EngineKeeper(
+            settings, self._client, self._rendezvous, self._ending, self._begin_draining, self._front
+        )
         self._draining: asyncio.Task[None] | None = None
         self._was_asked = False
         """Whether SIGTERM has come to this very node: a launcher sends it to all, and a worker's may be first."""
@@ -76,7 +60,7 @@ class Node:
         await self._rendezvous.open()
         if self._front:
             await self._front.start(lambda error: self._end_with(error))
-        keeping = asyncio.create_task(self._keep_engine())
+        keeping = asyncio.create_task(self._keeper.run())
         ending = asyncio.create_task(self._ending.wait())
         try:
             await asyncio.wait([keeping, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -91,141 +75,6 @@ class Node:
         if self._failure:
             raise self._failure
         return code
-
-    async def _keep_engine(self) -> int:
-        """Run one engine process after the other until there is a reason to stop. Returns the exit code."""
-        try:
-            code = await self._keep_one_after_the_other()
-        except MlxserveError as error:
-            self._client.close(str(error))
-            raise
-        self._client.close("the server is shutting down")
-        return code
-
-    async def _keep_one_after_the_other(self) -> int:
-        pause, failures = _FIRST_RESTART_SECONDS, 0
-        while formation := await self._next_formation():
-            started = time.monotonic()
-            ended = await self._run_engine(formation)
-            if self._ending.is_set() or ended.exit_code == 0:
-                return 0
-            self._client.lost(ended.message)
-            refused = ended.exit_code == UserError.exit_code
-            self._rendezvous.over(formation, ended.message, final=refused)
-            if refused and formation.is_whole:
-                raise UserError(ended.message)
-            if ended.exit_code == BrokenBuild.exit_code:
-                raise BrokenBuild(ended.message)
-            if self._settings.task == "check":
-                raise CheckFailed(ended.message)
-            if ended.exit_code == FormationError.exit_code and not self._has_formed:
-                raise FormationError(ended.message)
-            lasted = time.monotonic() - started
-            if lasted > _PROVEN_SECONDS:
-                pause, failures = _FIRST_RESTART_SECONDS, 0
-            if self._has_loaded or lasted > _LONGEST_RESTART_SECONDS or ended.exit_code == RankLost.exit_code:
-                pause = _FIRST_RESTART_SECONDS  # this rank worked or waited: the others need not wait for it
-            failures += ended.exit_code == MlxserveError.exit_code
-            if failures == _MOST_FAILURES:
-                raise MlxserveError(f"the engine failed {failures} times in a row: {ended.message}")
-            logger.warning("rank %d: %s; starting a new engine in %.1f s", self._rank, ended.message, pause)
-            if await _is_set_within(self._ending, pause):
-                return 0
-            pause = min(2 * pause, _LONGEST_RESTART_SECONDS)
-        return 0
-
-    async def _next_formation(self) -> Formation | None:
-        """The group that the next engine process is to join, waited for; None where this node ends before."""
-        coming = asyncio.create_task(self._rendezvous.next(self._client.tell))
-        ending = asyncio.create_task(self._ending.wait())
-        await asyncio.wait([coming, ending], return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
-        if not coming.done():
-            coming.cancel()
-            return None
-        return coming.result()
-
-    async def _run_engine(self, formation: Formation) -> Ended:
-        """Run one engine process to its end."""
-        self._has_loaded = False
-        try:
-            child = await EngineChild.start(self._settings, formation)
-        except OSError as error:
-            return Ended(MlxserveError.exit_code, f"no engine process can be started: {error}")
-        self._child = child
-        missing = named(formation.planned, formation.missing)
-        self._client.connected(child.send, formation.members, missing)
-        following = asyncio.create_task(self._follow(child, formation))
-        ending = asyncio.create_task(self._ending.wait())
-        leaving = asyncio.create_task(self._rendezvous.left(formation))
-        await asyncio.wait([following, ending, leaving], return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
-        leaving.cancel()
-        reason = leaving.result() if leaving.done() and not following.done() else ""
-        if not following.done():
-            if self._ending.is_set():
-                self._client.close("the server is shutting down")
-            order = Shutdown(reason, RankLost.exit_code) if reason else None
-            # MLX lets no thread run while a group forms
-            await child.stop(0 if self._forming else _STOP_SECONDS, order)
-        self._child = None
-        ended = await child.outcome(await following)
-        return Ended(RankLost.exit_code, reason) if reason else ended
-
-    async def _follow(self, child: EngineChild, formation: Formation) -> Ended | None:
-        """Pass the engine's events on until it ends. Returns its last word, or what the node says in its place."""
-        giving_up: asyncio.Task[Ended] | None = None
-        try:
-            while event := await child.receive():
-                if isinstance(event, Ended):
-                    return event
-                self._forming = isinstance(event, Progress) and event.stage == "forming"
-                if self._forming:
-                    giving_up = asyncio.create_task(self._give_up_forming(child, formation.place))
-                elif giving_up:
-                    giving_up.cancel()
-                    self._has_formed = True
-                self._has_loaded |= isinstance(event, Progress) and event.stage == "warming"
-                if isinstance(event, DrainAsked):
-                    self._begin_draining(event.reason)
-                if isinstance(event, Ready):
-                    self._rendezvous.serves(formation)
-                self._log(event)
-                self._client.receive(event)
-            return giving_up.result() if giving_up and giving_up.done() and not giving_up.cancelled() else None
-        finally:
-            self._forming = False
-            if giving_up:
-                giving_up.cancel()
-
-    async def _give_up_forming(self, child: EngineChild, place: Place) -> Ended:
-        """Wait; then the group has not formed in time: end the engine, which may wait for ever. Returns the reason."""
-        seconds = self._settings.form_timeout
-        if self._has_formed and meeting_point(place):
-            seconds = min(seconds, _JOINING_SECONDS)
-        await asyncio.sleep(seconds)
-        missing = await asyncio.to_thread(unreachable, place)
-        child.kill()
-        return Ended(FormationError.exit_code, not_formed(place, seconds, missing))
-
-    def _log(self, event: Event) -> None:
-        match event:
-            case Progress(stage="meeting" | "forming"):
-                if event.detail != self._waiting:
-                    logger.info("%s", event.detail)
-                self._waiting = event.detail
-            case Progress():
-                logger.info("rank %d: %s %s", self._rank, event.stage, event.detail)
-            case Ready():
-                logger.info(
-                    "ready: %s, %d layers on %d rank%s",
-                    event.model_type,
-                    event.layers,
-                    len(event.ranks),
-                    "s" if len(event.ranks) > 1 else "",
-                )
-                if self._front:
-                    logger.info("serving at %s", self._front.url)
 
     def _end_with(self, error: MlxserveError) -> None:
         self._failure = error
@@ -263,9 +112,8 @@ class Node:
                 logger.info("%s: %s being finished, for %g s at most", reason, answers, seconds)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._client.quiet(), seconds)
-        elif self._child and self._has_formed and not self._forming:
-            self._child.send(AskToDrain())  # rank 0 then ends this rank, too
-            await asyncio.sleep(seconds + _STOP_SECONDS)
+        elif self._keeper.ask_to_drain():  # rank 0 then ends this rank, too
+            await asyncio.sleep(seconds + STOP_SECONDS)
         self._ending.set()
 
     def _end_with_launcher(self) -> None:
@@ -273,14 +121,6 @@ class Node:
         if not os.read(0, 4096):
             asyncio.get_running_loop().remove_reader(0)
             self._ending.set()
-
-
-async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
 
 
 def _allow_descriptors() -> None:

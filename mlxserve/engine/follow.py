@@ -32,7 +32,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     link.start(lambda reason: channel.end(RankLost.exit_code, reason))
     watch = Watch([link], meter, settings.silence_timeout)
     watch.start(lambda reason: channel.end(RankLost.exit_code, reason))
-    channel.on_shutdown = lambda order: _ask_to_leave(link, place.rank)
+    channel.on_shutdown = lambda order: _ask_to_leave(link, place.rank) if order.exit_code == 0 else None
     channel.on_drain = lambda: _ask_to_drain(link, place.rank)
     channel.send(Progress("loading", settings.model or "a small random model"))
     part = _load(settings, link)

@@ -1,0 +1,209 @@
+"""A node's engine process: kept alive, one after the other, each as this node's rank of the next group."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from mlxserve.config import Place, Settings
+from mlxserve.engine.child import EngineChild
+from mlxserve.engine.client import EngineClient
+from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Progress, Ready, Shutdown
+from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, RankLost, UserError
+from mlxserve.front import Front
+from mlxserve.pipeline.addresses import unreachable
+from mlxserve.pipeline.meeting import meeting_point, not_formed
+from mlxserve.rendezvous.formation import Formation, named
+from mlxserve.rendezvous.rendezvous import Rendezvous
+
+logger = logging.getLogger("mlxserve.node")
+
+STOP_SECONDS = 2.5
+_FIRST_RESTART_SECONDS = 0.5
+_LONGEST_RESTART_SECONDS = 10.0
+_PROVEN_SECONDS = 60.0
+"""An engine that ran for so long counts as having worked."""
+_JOINING_SECONDS = 6.0
+"""Ranks that have formed a group before, and have met, need no longer to form it again."""
+_MOST_FAILURES = 3
+"""Engines that may fail one after the other, not for a lost rank, before the node gives up."""
+
+
+class EngineKeeper:
+    """Starts engine processes until there is a reason to stop, and tells the client what they say."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: EngineClient,
+        rendezvous: Rendezvous,
+        ending: asyncio.Event,
+        drain: Callable[[str], None],
+        front: Front | None,
+    ) -> None:
+        """`ending` is set when the node is to end; `drain` is called when a worker was asked to end."""
+        self._settings = settings
+        self._rank = settings.place.rank
+        self._client = client
+        self._rendezvous = rendezvous
+        self._ending = ending
+        self._drain = drain
+        self._front = front
+        self._has_formed = False
+        self._forming = False
+        self._has_loaded = False
+        self._waiting = ""
+        """What was logged last of the ranks that wait for each other."""
+        self._child: EngineChild | None = None
+
+    async def run(self) -> int:
+        """Returns the exit code when there is a reason to stop. Raises MlxserveError."""
+        try:
+            code = await self._keep_one_after_the_other()
+        except MlxserveError as error:
+            self._client.close(str(error))
+            raise
+        self._client.close("the server is shutting down")
+        return code
+
+    def ask_to_drain(self) -> bool:
+        """Let rank 0 know, from a worker, that the server is to end when it may; False where no group has formed."""
+        if self._child is None or not self._has_formed or self._forming:
+            return False
+        self._child.send(AskToDrain())
+        return True
+
+    async def _keep_one_after_the_other(self) -> int:
+        pause, failures = _FIRST_RESTART_SECONDS, 0
+        while formation := await self._next_formation():
+            started = time.monotonic()
+            ended = await self._run_engine(formation)
+            if self._ending.is_set() or ended.exit_code == 0:
+                return 0
+            self._client.lost(ended.message)
+            refused = ended.exit_code == UserError.exit_code
+            self._rendezvous.over(formation, ended.message, final=refused)
+            if refused and formation.is_whole:
+                raise UserError(ended.message)
+            if ended.exit_code == BrokenBuild.exit_code:
+                raise BrokenBuild(ended.message)
+            if self._settings.task == "check":
+                raise CheckFailed(ended.message)
+            if ended.exit_code == FormationError.exit_code and not self._has_formed:
+                raise FormationError(ended.message)
+            lasted = time.monotonic() - started
+            if lasted > _PROVEN_SECONDS:
+                pause, failures = _FIRST_RESTART_SECONDS, 0
+            if self._has_loaded or lasted > _LONGEST_RESTART_SECONDS or ended.exit_code == RankLost.exit_code:
+                pause = _FIRST_RESTART_SECONDS  # this rank worked or waited: the others need not wait for it
+            failures += ended.exit_code == MlxserveError.exit_code
+            if failures == _MOST_FAILURES:
+                raise MlxserveError(f"the engine failed {failures} times in a row: {ended.message}")
+            logger.warning("rank %d: %s; starting a new engine in %.1f s", self._rank, ended.message, pause)
+            if await _is_set_within(self._ending, pause):
+                return 0
+            pause = min(2 * pause, _LONGEST_RESTART_SECONDS)
+        return 0
+
+    async def _next_formation(self) -> Formation | None:
+        """The group that the next engine process is to join, waited for; None where this node ends before."""
+        coming = asyncio.create_task(self._rendezvous.next(self._client.tell))
+        ending = asyncio.create_task(self._ending.wait())
+        await asyncio.wait([coming, ending], return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if not coming.done():
+            coming.cancel()
+            return None
+        return coming.result()
+
+    async def _run_engine(self, formation: Formation) -> Ended:
+        """Run one engine process to its end."""
+        self._has_loaded = False
+        try:
+            child = await EngineChild.start(self._settings, formation)
+        except OSError as error:
+            return Ended(MlxserveError.exit_code, f"no engine process can be started: {error}")
+        self._child = child
+        missing = named(formation.planned, formation.missing)
+        self._client.connected(child.send, formation.members, missing)
+        following = asyncio.create_task(self._follow(child, formation))
+        ending = asyncio.create_task(self._ending.wait())
+        leaving = asyncio.create_task(self._rendezvous.left(formation))
+        await asyncio.wait([following, ending, leaving], return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        leaving.cancel()
+        reason = leaving.result() if leaving.done() and not following.done() else ""
+        if not following.done():
+            if self._ending.is_set():
+                self._client.close("the server is shutting down")
+            order = Shutdown(reason, RankLost.exit_code) if reason else None
+            # MLX lets no thread run while a group forms
+            await child.stop(0 if self._forming else STOP_SECONDS, order)
+        self._child = None
+        ended = await child.outcome(await following)
+        return Ended(RankLost.exit_code, reason) if reason else ended
+
+    async def _follow(self, child: EngineChild, formation: Formation) -> Ended | None:
+        """Pass the engine's events on until it ends. Returns its last word, or what the node says in its place."""
+        giving_up: asyncio.Task[Ended] | None = None
+        try:
+            while event := await child.receive():
+                if isinstance(event, Ended):
+                    return event
+                self._forming = isinstance(event, Progress) and event.stage == "forming"
+                if self._forming:
+                    giving_up = asyncio.create_task(self._give_up_forming(child, formation.place))
+                elif giving_up:
+                    giving_up.cancel()
+                    self._has_formed = True
+                self._has_loaded |= isinstance(event, Progress) and event.stage == "warming"
+                if isinstance(event, DrainAsked):
+                    self._drain(event.reason)
+                if isinstance(event, Ready):
+                    self._rendezvous.serves(formation)
+                self._log(event)
+                self._client.receive(event)
+            return giving_up.result() if giving_up and giving_up.done() and not giving_up.cancelled() else None
+        finally:
+            self._forming = False
+            if giving_up:
+                giving_up.cancel()
+
+    async def _give_up_forming(self, child: EngineChild, place: Place) -> Ended:
+        """Wait; then the group has not formed in time: end the engine, which may wait for ever. Returns the reason."""
+        seconds = self._settings.form_timeout
+        if self._has_formed and meeting_point(place):
+            seconds = min(seconds, _JOINING_SECONDS)
+        await asyncio.sleep(seconds)
+        missing = await asyncio.to_thread(unreachable, place)
+        child.kill()
+        return Ended(FormationError.exit_code, not_formed(place, seconds, missing))
+
+    def _log(self, event: Event) -> None:
+        match event:
+            case Progress(stage="meeting" | "forming"):
+                if event.detail != self._waiting:
+                    logger.info("%s", event.detail)
+                self._waiting = event.detail
+            case Progress():
+                logger.info("rank %d: %s %s", self._rank, event.stage, event.detail)
+            case Ready():
+                logger.info(
+                    "ready: %s, %d layers on %d rank%s",
+                    event.model_type,
+                    event.layers,
+                    len(event.ranks),
+                    "s" if len(event.ranks) > 1 else "",
+                )
+                if self._front:
+                    logger.info("serving at %s", self._front.url)
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
