@@ -20,10 +20,10 @@ class Place(msgspec.Struct, frozen=True):
     backend: Backend = "ring"
     addresses: tuple[str, ...] = ()
     """The first `ip:port` of each rank, in rank order, where the backend has such a list."""
-    ring: tuple[tuple[str, ...], ...] = ()
-    """All of them, of the ring backend."""
     control: str = ""
     """The address of rank 0 for the control links, where that is not the first of its `addresses`."""
+    ring: tuple[tuple[str, ...], ...] = ()
+    """All `ip:port` of each rank, of the ring backend."""
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -44,7 +44,7 @@ def _ring(environ: Mapping[str, str]) -> Place | None:
     if not all(addresses and all(":" in address for address in addresses) for addresses in ranks):
         raise UserError(f"MLX_HOSTFILE ({path}) must hold a list of ip:port addresses for each rank")
     ring = tuple(tuple(addresses) for addresses in ranks)
-    return _within(Place(_rank(environ), max(1, len(ring)), "ring", tuple(each[0] for each in ring), ring))
+    return _within(Place(_rank(environ), max(1, len(ring)), "ring", tuple(each[0] for each in ring), ring=ring))
 
 
 def _jaccl(environ: Mapping[str, str]) -> Place | None:

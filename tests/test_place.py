@@ -26,7 +26,7 @@ def test_alone_without_a_launcher() -> None:
 def test_a_ring(tmp_path: Path) -> None:
     environ = {"MLX_RANK": "1", "MLX_HOSTFILE": written(tmp_path, ADDRESSES)}
     ring = tuple(map(tuple, ADDRESSES))
-    assert place_from(environ, "any") == Place(1, 2, "ring", ("10.0.0.1:32323", "10.0.0.2:32325"), ring)
+    assert place_from(environ, "any") == Place(1, 2, "ring", ("10.0.0.1:32323", "10.0.0.2:32325"), ring=ring)
 
 
 def test_rank_0_has_another_address_for_its_links_where_the_hosts_file_says_so(tmp_path: Path) -> None:

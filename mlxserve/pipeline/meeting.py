@@ -86,7 +86,8 @@ class _Part(Protocol):
 async def _attend(part: _Part, place: Place, timeout: float, say: Callable[[str], None]) -> None:
     telling = asyncio.create_task(_tell(part, place, say))
     try:
-        await asyncio.wait_for(part.take(), timeout)
+        async with asyncio.timeout(timeout):  # wait_for of Python 3.11 may lose it where something comes at that moment
+            await part.take()
     finally:
         telling.cancel()
 
@@ -117,7 +118,8 @@ class _Peer:
 
     async def hear(self, seconds: float) -> list[str]:
         """The words of the next line; raises OSError where none comes, ValueError where it is not one."""
-        line = await asyncio.wait_for(self._reader.readline(), seconds)
+        async with asyncio.timeout(seconds):
+            line = await self._reader.readline()
         if not line:
             raise ConnectionError("the connection was closed")
         return line.decode().split()
@@ -158,7 +160,8 @@ class _Host:
         try:
             while not await self._all_are_here():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._somebody_came.wait(), _ROUND_SECONDS)
+                    async with asyncio.timeout(_ROUND_SECONDS):
+                        await self._somebody_came.wait()
                 self._somebody_came.clear()
         finally:
             server.close()  # before the ring of any rank looks for that of this one
@@ -222,7 +225,8 @@ class _Guest:
         """Stay with rank 0 until it says that all are there; false where it is gone."""
         host: _Peer | None = None
         try:
-            host = _Peer(*await asyncio.wait_for(asyncio.open_connection(*self._point), _CONNECT_SECONDS))
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                host = _Peer(*await asyncio.open_connection(*self._point))
             host.say("rank", self._place.rank, "of", self._place.world_size)
             while (words := await host.hear(_SILENCE_SECONDS)) != ["form"]:
                 self.missing = [int(rank) for rank in words[1:]]

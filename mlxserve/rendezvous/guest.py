@@ -43,7 +43,8 @@ class Guest:
     async def next(self, tell: Callable[[str], None]) -> Formation:
         """See Rendezvous. Raises UserError where the host refuses this node."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._told.wait(), None if self._has_met else self._patience)
+            async with asyncio.timeout(None if self._has_met else self._patience):
+                await self._told.wait()
         if not self._has_met:
             host, port = rendezvous_address(self._place)
             raise FormationError(

@@ -11,7 +11,7 @@ from mlxserve.config import Place, Settings
 from mlxserve.rendezvous.formation import Formation, named
 
 RING = (("10.0.0.1:5000", "10.0.1.1:5001"), ("10.0.0.2:5002",), ("10.0.0.3:5003",))
-TRIO = Place(2, 3, "ring", tuple(addresses[0] for addresses in RING), RING, control="10.0.9.1")
+TRIO = Place(2, 3, "ring", tuple(addresses[0] for addresses in RING), ring=RING, control="10.0.9.1")
 INHERITED = {"MLX_RANK": "2", "MLX_HOSTFILE": "/all.json", "HOME": "/home/me"}
 
 
@@ -50,7 +50,7 @@ def test_the_process_reads_its_ring_from_a_file_without_a_name() -> None:
 
 
 def test_rank_0_alone_has_no_ring() -> None:
-    alone = Formation(Place(0, 3, "ring", TRIO.addresses, RING), (0,))
+    alone = Formation(Place(0, 3, "ring", TRIO.addresses, ring=RING), (0,))
     assert (alone.place.rank, alone.place.world_size, alone.place.addresses) == (0, 1, ())
     with alone.variables(INHERITED) as (variables, descriptors):
         assert (variables, descriptors) == ({"HOME": "/home/me"}, [])

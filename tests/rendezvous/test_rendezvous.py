@@ -56,7 +56,7 @@ async def opened(ring: tuple[tuple[str, ...], ...]) -> AsyncIterator[Opened]:
     nodes: list[Node] = []
 
     async def open_node(rank: int, **more: object) -> Node:
-        place = Place(rank, 3, "ring", tuple(addresses[0] for addresses in ring), ring)
+        place = Place(rank, 3, "ring", tuple(addresses[0] for addresses in ring), ring=ring)
         settings = Settings(place, min_ranks=2, form_timeout=SOON, silence_timeout=1.0)
         node = rendezvous_of(msgspec.structs.replace(settings, **more))
         assert isinstance(node, Host | Guest)
