@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.system.hosts import REPOSITORY, Bed, two_minis
+from tests.system.interrupted import QUESTIONS
+from tests.system.question import Answer, ask_at_once
 from tests.system.server import Server, start
 
 
@@ -32,6 +34,12 @@ def plain() -> Iterator[Server]:
     server.wait_until("healthy")
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def expected(plain: Server) -> list[Answer]:
+    """The answers to those questions that are asked while something dies, when nothing does."""
+    return ask_at_once(plain, QUESTIONS)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,18 @@ import pytest
 
 from tests.system.host import HOME, REPOSITORY, TOOLS, Host, run_tool
 
-__all__ = ["HOME", "REPOSITORY", "Bed", "Host", "two_minis"]
+__all__ = ["HOME", "REPOSITORY", "Bed", "Host", "install", "two_minis"]
+
+PROGRAM = f"""\
+#!{sys.executable}
+import os, sys
+sys.path.insert(0, "{REPOSITORY}")
+os.environ["PYTHONPATH"] = "{REPOSITORY}"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+from mlxserve.__main__ import main
+main()
+"""
+"""Hosts do not know that they share this machine's cores."""
 
 
 class Bed:
@@ -109,6 +121,13 @@ def two_minis(folder: Path, python: Collection[str] = ("client",)) -> Iterator[B
         bed.join("mini-1", "mini-2", "192.168.5.0/30", "thunderbolt0")
         bed.join("mini-1", "client", "192.168.6.0/30", "lan0")
         yield bed
+
+
+def install(host: Host) -> None:
+    """Put mlxserve, as it is in this repository, into the home folder of a host that has Python."""
+    program = host.home / "mlxserve"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
 
 
 def _ip(host: Host, *words: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import openai
+
 from tests.system.near_tie import is_near_tie
 from tests.system.server import Server
 
@@ -66,9 +68,25 @@ def ask_at_once(
 
     async def run() -> list[Answer]:
         async with server.async_client() as client:
-            return await asyncio.gather(*(_ask(client, question, at_piece) for question in questions))
+            return await ask_all(client, questions, at_piece)
 
     return asyncio.run(run())
+
+
+async def ask_all(
+    client: openai.AsyncOpenAI,
+    questions: Sequence[Question],
+    at_piece: Callable[[], None] = lambda: None,
+    at_once: int | None = None,
+) -> list[Answer]:
+    """The answers to `questions`, `at_once` of which are open together, or all."""
+    places = asyncio.Semaphore(at_once or len(questions))
+
+    async def one(question: Question) -> Answer:
+        async with places:
+            return await _ask(client, question, at_piece)
+
+    return await asyncio.gather(*map(one, questions))
 
 
 def is_right(question: Question, expected: Answer, actual: Answer) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.hosts import HOME, REPOSITORY, Bed, Host
+from tests.system.hosts import HOME, Bed, Host, install
 from tests.system.server import MLXSERVE, Server, free_port
 from tests.system.test_chat import ask_streamed
 
@@ -123,15 +123,6 @@ def test_ctrl_c_before_it_serves_ends_what_was_started(own: Own, tmp_path: Path)
     server.wait_until_gone(0.5)
 
 
-PROGRAM = f"""\
-#!{sys.executable}
-import os, sys
-sys.path.insert(0, "{REPOSITORY}")
-os.environ["PYTHONPATH"] = "{REPOSITORY}"
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-from mlxserve.__main__ import main
-main()
-"""
 MINIS = ("mini-1", "mini-2")
 ASK = "import httpx; print(httpx.get('http://127.0.0.1:8100/health').json()['status'])"
 
@@ -143,9 +134,7 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
         bed.add(*MINIS, python=True)
         bed.join(*MINIS, "192.168.5.0/30", "thunderbolt0")
         for name in MINIS:
-            program = bed[name].home / "mlxserve"
-            program.write_text(PROGRAM)
-            program.chmod(0o755)
+            install(bed[name])
         bed.write_hostfile("mini-1", *MINIS)
         yield bed
 
