@@ -9,12 +9,13 @@ from pathlib import Path
 
 import httpx
 
-from tests.system.question import After, ask_at_once
+from tests.system.interrupted import QUESTIONS, Pieces, are_right
+from tests.system.question import ask_at_once
 from tests.system.server import BareRank, Server, free_port, start, write_hostfile
 from tests.system.test_chat import ask_streamed
-from tests.system.test_survival import BEGUN, QUESTIONS, SOON, are_right
 
 Own = Callable[[Server], Server]
+SOON = 5.0
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """A rank alone on its machine would take more, and more threads round otherwise."""
 LAST = 29
@@ -56,7 +57,7 @@ def test_answers_go_on_without_a_machine_that_is_lost_and_across_its_return(
     whole = layers(first)
     assert list(whole) == [0, 1, 2]
 
-    are_right(expected, ask_at_once(first, QUESTIONS, After(BEGUN, lambda: kill_all_of(middle))))
+    are_right(expected, ask_at_once(first, QUESTIONS, Pieces(action=lambda: kill_all_of(middle))))
     health = first.wait_until("degraded")
     assert health["reason"] == "the model is served without rank 1 (127.0.0.1)"
     assert (health["serving"], health["world_size"]) == (True, 3)
@@ -66,7 +67,7 @@ def test_answers_go_on_without_a_machine_that_is_lost_and_across_its_return(
     assert pair[2] == [pair[0][1] + 1, LAST]
     assert ask_streamed(first) == "The capital of France is Paris."
 
-    are_right(expected, ask_at_once(first, QUESTIONS, After(BEGUN, lambda: ring.start(1))))
+    are_right(expected, ask_at_once(first, QUESTIONS, Pieces(action=lambda: ring.start(1))))
     first.wait_until("healthy")
     assert layers(first) == whole
 
