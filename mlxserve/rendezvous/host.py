@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -43,20 +44,17 @@ class Host:
         self._reason = ""
         """Why the group that forms cannot."""
         self._server: asyncio.Server | None = None
+        self._trying: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """See Rendezvous."""
-        host, port = rendezvous_address(self._place)
-        try:
-            self._server = await asyncio.start_server(self._welcome, host, port)
-        except OSError as error:
-            raise UserError(
-                f"the nodes cannot meet at {host}:{port}, which --min-ranks needs beside the ring's ports: "
-                f"{error.strerror or error}. Choose another --starting-port."
-            ) from error
+        if not await self._listens():
+            self._trying = asyncio.create_task(self._try_to_listen())
 
     def close(self) -> None:
         """See Rendezvous."""
+        if self._trying:
+            self._trying.cancel()
         if self._server:
             self._server.close()
         for guest in self._guests.values():
@@ -94,6 +92,27 @@ class Host:
         """See Rendezvous."""
         if not self._serving:
             self._attempts.failed(frozenset(formation.members), final)
+
+    async def _listens(self) -> bool:
+        """False where this machine does not have the address: its cable may be out. Raises UserError."""
+        host, port = rendezvous_address(self._place)
+        try:
+            self._server = await asyncio.start_server(self._welcome, host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                return False
+            raise UserError(
+                f"the nodes cannot meet at {host}:{port}, which --min-ranks needs beside the ring's ports: "
+                f"{error.strerror or error}. Choose another --starting-port."
+            ) from error
+        return True
+
+    async def _try_to_listen(self) -> None:
+        """Until the address is there, no other rank can come."""
+        logger.warning("no rank can come as long as this machine does not have %s", rendezvous_address(self._place)[0])
+        with contextlib.suppress(UserError):
+            while not await self._listens():
+                await asyncio.sleep(_LOOK_SECONDS)
 
     @property
     def _present(self) -> Ranks:

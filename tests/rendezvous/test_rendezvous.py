@@ -120,6 +120,25 @@ async def test_too_few_are_told_whom_there_is_no_word_from(opened: Opened) -> No
         await asyncio.wait_for(first.next(print), SOON)
 
 
+async def test_rank_0_without_its_cable_goes_on_alone(caplog: pytest.LogCaptureFixture) -> None:
+    ring = (("192.0.2.1:5000",), ("192.0.2.2:5001",))  # addresses for documentation: no machine has them
+    place = Place(0, 2, "ring", tuple(addresses[0] for addresses in ring), ring=ring)
+    first = Host(Settings(place, min_ranks=1, form_timeout=BRIEF))
+    await first.open()
+    assert (await asyncio.wait_for(first.next(print), SOON)).members == (0,)
+    await asyncio.sleep(0)
+    assert "no rank can come as long as this machine does not have 192.0.2.1" in caplog.text
+    first.close()
+
+
+async def test_a_port_that_is_taken_is_named(opened: Opened) -> None:
+    await opened(0)
+    with pytest.raises(
+        UserError, match=r"cannot meet at 127\.0\.0\.1:\d+, .* Choose another --starting-port"
+    ):
+        await opened(0)
+
+
 async def test_a_worker_without_a_first_rank_gives_up(opened: Opened) -> None:
     worker = await opened(1, form_timeout=BRIEF)
     with pytest.raises(FormationError, match=r"rank 1: no word from rank 0 at 127\.0\.0\.1"):
