@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import contextlib
 import json
 
@@ -113,6 +114,8 @@ async def test_of_very_many_that_are_refused_few_are_kept_for_a_moment(
 
 @pytest.mark.parametrize("settings", [Settings(model="tiny")])
 async def test_by_default_a_thousand_are_served(base: str) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # mlx_lm, once imported, has lowered it
     open = [await _connected(base) for _ in range(1000)]
     async with httpx.AsyncClient(base_url=base) as http:
         assert (await http.get("/livez")).status_code == 200
