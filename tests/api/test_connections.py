@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import contextlib
 import json
+import resource
 
 import httpx
 import pytest

@@ -133,9 +133,7 @@ async def test_rank_0_without_its_cable_goes_on_alone(caplog: pytest.LogCaptureF
 
 async def test_a_port_that_is_taken_is_named(opened: Opened) -> None:
     await opened(0)
-    with pytest.raises(
-        UserError, match=r"cannot meet at 127\.0\.0\.1:\d+, .* Choose another --starting-port"
-    ):
+    with pytest.raises(UserError, match=r"cannot meet at 127\.0\.0\.1:\d+, .* Choose another --starting-port"):
         await opened(0)
 
 
