@@ -103,7 +103,7 @@ def test_answers_go_on_when_a_workers_node_is_killed_and_started_again(
 
 def test_a_rank_that_is_lost_again_and_again_is_soon_back_each_time(trio: list[BareRank]) -> None:
     trio[0].wait_until("healthy")
-    for time_lost in range(6):
+    for time_lost in range(3):
         (engine,) = trio[1 + time_lost % 2].pids_of("engine")
         os.kill(engine, signal.SIGKILL)
         killed_at = time.monotonic()
