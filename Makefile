@@ -7,7 +7,9 @@ READY := $(VENV)/ready
 CLIENTS := $(VENV)/clients/ready
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
-ALONE := tests/clients tests/system
+# Tests of whole systems that mostly wait, or that do not mind how long things take.
+TOGETHER := $(patsubst %,tests/system/test_%.py,binary broken_build detach mistakes two_hosts)
+ALONE := tests/clients $(filter-out $(TOGETHER),$(wildcard tests/system/test_*.py))
 SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
 	$(shell find mlxserve -type f -not -name '*.pyc')
 
@@ -21,9 +23,9 @@ binary: $(BINARY)
 	$(BIN)/python build/verify.py $(BINARY)
 	$(BIN)/python build/measure.py $(BINARY)
 
-# Tests with servers of their own want the machine for themselves; the others share it.
+# Tests that look at how long things take want the machine for themselves; the others share it.
 test: lint $(BINARY) $(CLIENTS)
-	$(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/pytest -n 3 --dist loadfile $(addprefix --ignore=,$(ALONE))
 	$(BIN)/pytest $(ALONE)
 
 lint: $(READY)
