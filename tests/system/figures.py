@@ -9,12 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from tests.system.server import Server
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MORE_MEMORY = 0.05
 MORE_FILES = MORE_THREADS = 5
+FREED_BUFFERS = 1200.0
+"""MB that an engine may take beside what it has at first: MLX keeps up to 1 GiB of freed buffers for later use, and
+gets there over many minutes. What it holds for good is told by /health, and is not to grow."""
+ROUNDING = 20.0
+"""MB; /health tells hundredths of a GB."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class Sampler:
     def __init__(self, server: Server, seconds: float) -> None:
         self.samples: list[dict[int, Figures]] = []
         self.names = {pid: _name(pid) for pid in server.pids}
+        self.arrays: list[dict[int, float]] = []
+        """MB that MLX holds, by rank."""
+        self._server = server
+        self._at_first = {pid: figures_of(pid).memory for pid, name in self.names.items() if "engine" in name}
         self._seconds = seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -70,13 +80,50 @@ class Sampler:
                 except OSError:
                     continue
             self.samples.append(sample)
+            if ranks := self._server.health().get("ranks"):
+                self.arrays.append({rank["rank"]: 1000 * rank["memory_gb"] for rank in ranks})
 
-    def growth(self) -> list[Growth]:
-        """Of each process, from the end of the first quarter to the end."""
-        window = max(3, len(self.samples) // 10)
-        quarter = len(self.samples) // 4
-        early, late = self.samples[max(0, quarter - window) : quarter + 1], self.samples[-window:]
-        return [Growth(name, _typical(early, pid), _typical(late, pid)) for pid, name in self.names.items()]
+    def growth(self) -> list[Growth | ArrayGrowth]:
+        """Of each process, and of what MLX holds on each rank, from the end of the first quarter to the end."""
+        early, late = _windows(self.samples)
+        processes = [
+            Growth(name, _typical(early, pid), _typical(late, pid), self._at_first.get(pid, 0.0))
+            for pid, name in self.names.items()
+        ]
+        early_arrays, late_arrays = _windows(self.arrays)
+        arrays = [
+            ArrayGrowth(rank, median(one[rank] for one in early_arrays), median(one[rank] for one in late_arrays))
+            for rank in (self.arrays[0] if self.arrays else ())
+        ]
+        return [*processes, *arrays]
+
+
+T = TypeVar("T")
+
+
+def _windows(samples: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    """Those at the end of the first quarter, and at the end."""
+    window = max(3, len(samples) // 10)
+    quarter = len(samples) // 4
+    return samples[max(0, quarter - window) : quarter + 1], samples[-window:]
+
+
+@dataclass(frozen=True)
+class ArrayGrowth:
+    """What MLX holds on a rank, early on and at the end, in MB."""
+
+    rank: int
+    early: float
+    late: float
+
+    @property
+    def problem(self) -> str:
+        """What grew too much; empty if nothing did."""
+        grown = self.late > (1 + MORE_MEMORY) * self.early + ROUNDING
+        return f"arrays of rank {self.rank}: more memory" if grown else ""
+
+    def __str__(self) -> str:
+        return f"arrays of rank {self.rank}: {self.early:.0f} → {self.late:.0f} MB"
 
 
 @dataclass(frozen=True)
@@ -86,6 +133,8 @@ class Growth:
     name: str
     early: Figures | None
     late: Figures | None
+    at_first: float = 0.0
+    """MB of an engine before it was asked anything; 0 for other processes."""
 
     @property
     def problem(self) -> str:
@@ -93,12 +142,15 @@ class Growth:
         if self.early is None or self.late is None:
             return f"{self.name} has ended"
         grown = [
-            ("memory", self.late.memory > (1 + MORE_MEMORY) * self.early.memory),
+            ("memory", self.late.memory > self._most_memory(self.early.memory)),
             ("files", self.late.files > self.early.files + MORE_FILES),
             ("threads", self.late.threads > self.early.threads + MORE_THREADS),
         ]
         found = [what for what, more in grown if more]
         return f"{self.name}: more {' and '.join(found)}" if found else ""
+
+    def _most_memory(self, early: float) -> float:
+        return self.at_first + FREED_BUFFERS if self.at_first else (1 + MORE_MEMORY) * early
 
     def __str__(self) -> str:
         if self.early is None or self.late is None:

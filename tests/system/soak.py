@@ -7,7 +7,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from tests.system.figures import Growth, Sampler
+from tests.system.figures import ArrayGrowth, Growth, Sampler
 from tests.system.mixed_load import MixedLoad
 from tests.system.server import start
 
@@ -24,7 +24,7 @@ class Report:
     """How it went."""
 
     load: MixedLoad
-    growth: list[Growth]
+    growth: list[Growth | ArrayGrowth]
     health: str
 
     @property
