@@ -8,7 +8,7 @@ CLIENTS := $(VENV)/clients/ready
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
 # Tests of whole systems that mostly wait, or that do not mind how long things take.
-TOGETHER := $(patsubst %,tests/system/test_%.py,binary broken_build detach mistakes two_hosts)
+TOGETHER := $(patsubst %,tests/system/test_%.py,binary broken_build detach min_ranks mistakes two_hosts)
 ALONE := tests/clients $(filter-out $(TOGETHER),$(wildcard tests/system/test_*.py))
 SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
 	$(shell find mlxserve -type f -not -name '*.pyc')
