@@ -58,10 +58,11 @@ def test_answers_go_on_when_an_engine_is_killed(pair: list[BareRank], expected: 
     assert_survives_the_loss_of_an_engine(pair, victim, expected)
 
 
-def test_answers_go_on_when_the_engine_of_a_rank_in_the_middle_is_killed(
-    trio: list[BareRank], expected: list[Answer]
+@pytest.mark.parametrize("victim", [0, 1])
+def test_answers_go_on_when_the_first_or_the_middle_engine_of_three_is_killed(
+    trio: list[BareRank], expected: list[Answer], victim: int
 ) -> None:
-    assert_survives_the_loss_of_an_engine(trio, 1, expected)
+    assert_survives_the_loss_of_an_engine(trio, victim, expected)
 
 
 def test_answers_go_on_when_a_machine_stands_still_and_wakes_up(pair: list[BareRank], expected: list[Answer]) -> None:
