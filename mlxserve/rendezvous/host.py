@@ -110,9 +110,11 @@ class Host:
     async def _try_to_listen(self) -> None:
         """Until the address is there, no other rank can come."""
         logger.warning("no rank can come as long as this machine does not have %s", rendezvous_address(self._place)[0])
-        with contextlib.suppress(UserError):
+        try:
             while not await self._listens():
                 await asyncio.sleep(_LOOK_SECONDS)
+        except UserError as error:  # this rank may be serving alone: that goes on
+            logger.error("%s", error)
 
     @property
     def _present(self) -> Ranks:
