@@ -7,9 +7,8 @@ READY := $(VENV)/ready
 CLIENTS := $(VENV)/clients/ready
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
-# Tests of whole systems that mostly wait, or that do not mind how long things take.
-TOGETHER := $(patsubst %,tests/system/test_%.py,binary broken_build detach min_ranks mistakes two_hosts)
-ALONE := tests/clients $(filter-out $(TOGETHER),$(wildcard tests/system/test_*.py))
+# Tests that look at how long things take want the machine for themselves; the others share it.
+ALONE := $(patsubst %,tests/system/test_%.py,bench cable front_cost hostile_load idle many_kills survival)
 SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
 	$(shell find mlxserve -type f -not -name '*.pyc')
 
@@ -23,9 +22,8 @@ binary: $(BINARY)
 	$(BIN)/python build/verify.py $(BINARY)
 	$(BIN)/python build/measure.py $(BINARY)
 
-# Tests that look at how long things take want the machine for themselves; the others share it.
 test: lint $(BINARY) $(CLIENTS)
-	$(BIN)/pytest -n 3 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(ALONE))
 	$(BIN)/pytest $(ALONE)
 
 lint: $(READY)

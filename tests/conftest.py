@@ -11,6 +11,11 @@ from tests.system.server import Server, start
 Shared = Callable[[int], Server]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Shared]:
     """A healthy server of the demo model over so many ranks. Tests must leave it so."""

@@ -16,6 +16,8 @@ _NEXT = 2
 _SIZES = (1, 8, 32, 128)
 _ROUNDS = 2
 """Passes of each size; the pace takes the first one's time less seriously the more there are."""
+_ENOUGH_SECONDS = 0.15
+"""Passes that take longer are bound by computing: larger ones take more in proportion, and are not waited for."""
 _BATCH = 1
 _NO_BATCH = 0
 """None of the scheduler's, which count from 1."""
@@ -44,8 +46,11 @@ def measure(pipeline: Pipeline, pace: Pace) -> None:
         for _ in range(_ROUNDS):
             start = time.perf_counter()
             _logits(pipeline, [Open(_BATCH, 1)], Work(_BATCH, mx.array([[1] * size]), [], "last"))
-            pace.note(size, (time.perf_counter() - start) / pace.ranks)
+            seconds = time.perf_counter() - start
+            pace.note(size, seconds / pace.ranks)
             pipeline.tick([Keep(_BATCH, [])], None)
+        if seconds > _ENOUGH_SECONDS:
+            return
 
 
 def prove(pipeline: Pipeline) -> None:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
-from mlxserve.engine.warmup import prove, warm_up
+from mlxserve.engine.pace import Pace
+from mlxserve.engine.warmup import measure, prove, warm_up
+from mlxserve.pipeline.pipeline import OneRank, Work
 from tests.pipeline.one_rank import VOCABULARY, TinyModel
 
 
@@ -24,3 +29,21 @@ def test_a_proof_computes_a_token_and_leaves_nothing_behind() -> None:
     assert model.pipeline.tokens == before + 2
     with pytest.raises(KeyError):
         model.stage.caches(0)
+
+
+@pytest.mark.parametrize(("long_from", "largest"), [(1000, 128), (8, 8)])
+def test_sizes_are_measured_until_one_takes_long(monkeypatch: pytest.MonkeyPatch, long_from: int, largest: int) -> None:
+    clock, tick = [0.0], OneRank.tick
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def timed(pipeline: OneRank, operations: list[Any], work: Work | None) -> Any:
+        clock[0] += 1.0 if work and work.tokens.size >= long_from else 0.001
+        return tick(pipeline, operations, work)
+
+    monkeypatch.setattr(OneRank, "tick", timed)
+    pace = Pace(1)
+    measure(TinyModel("qwen2").pipeline, pace)
+    pace.note(largest, 1.0)
+    assert pace.knows(largest)
+    pace.note(4 * largest, 1.0)
+    assert not pace.knows(4 * largest)

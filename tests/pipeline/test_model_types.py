@@ -10,6 +10,8 @@ import pytest
 
 from tests.pipeline.group_program import run_on_ranks
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 TYPES = [entry["model_type"] for entry in json.loads((HERE / "model-configs.json").read_text())]
 NEEDS_METAL = {"bitnet"}

@@ -19,7 +19,7 @@ import pytest
 
 from tests.system.host import HOME, REPOSITORY, TOOLS, Host, run_tool
 
-__all__ = ["HOME", "REPOSITORY", "Bed", "Host", "install", "two_minis"]
+__all__ = ["HOME", "REPOSITORY", "Bed", "Host", "install", "three_minis", "two_minis"]
 
 PROGRAM = f"""\
 #!{sys.executable}
@@ -65,18 +65,18 @@ class Bed:
 
     def join(self, first: str, second: str, network: str, device: str = "") -> None:
         """Lay a cable: the first two addresses of `network` are theirs; `device` is its interface on both."""
-        one, other = self.hosts[first], self.hosts[second]
         device = device or f"eth{sum(map(len, self._cables.values()))}"
-        peer = ("peer", "name", device, "netns", str(other.pid))
-        run_tool("ip", "link", "add", device, "netns", str(one.pid), "type", "veth", *peer)
-        subnet = ipaddress.ip_network(network)
-        for host, peer_name, address in zip((one, other), (second, first), subnet.hosts(), strict=False):
-            _ip(host, "address", "add", f"{address}/{subnet.prefixlen}", "dev", device)
-            _ip(host, "link", "set", device, "up")
-            host.addresses.setdefault(peer_name, str(address))
-            with (self._folder / peer_name / "hosts").open("a") as file:
-                file.write(f"{address} {host.name}\n")
-        self._cables.setdefault(frozenset((first, second)), []).append(device)
+        self._lay(first, second, device)
+        self._address({first: device, second: device}, network)
+
+    def plug(self, switch: str, *names: str, network: str) -> None:
+        """Lay a cable from each of `names` to the host `switch`, over which all reach each other."""
+        bridge, ports = "lan0", {name: f"port{number}" for number, name in enumerate(names)}
+        _ip(self.hosts[switch], "link", "add", bridge, "type", "bridge")
+        for name, port in ports.items():
+            self._lay(name, switch, port)
+            _ip(self.hosts[switch], "link", "set", port, "master", bridge)
+        self._address({switch: bridge, **ports}, network)
 
     def cut(self, first: str, second: str) -> None:
         """Take away all cables between two hosts."""
@@ -102,6 +102,25 @@ class Bed:
             for name in (first, second):
                 _ip(self.hosts[name], "link", "set", device, state)
 
+    def _lay(self, first: str, second: str, device: str) -> None:
+        one, other = self.hosts[first], self.hosts[second]
+        peer = ("peer", "name", device, "netns", str(other.pid))
+        run_tool("ip", "link", "add", device, "netns", str(one.pid), "type", "veth", *peer)
+        self._cables.setdefault(frozenset((first, second)), []).append(device)
+        self._set(first, second, "up")
+
+    def _address(self, devices: dict[str, str], network: str) -> None:
+        """Give hosts, at these interfaces, addresses and tell them each other's."""
+        subnet = ipaddress.ip_network(network)
+        addresses = dict(zip(devices, map(str, subnet.hosts()), strict=False))
+        for name, address in addresses.items():
+            _ip(self.hosts[name], "address", "add", f"{address}/{subnet.prefixlen}", "dev", devices[name])
+            _ip(self.hosts[name], "link", "set", devices[name], "up")
+            for other in addresses.keys() - {name}:
+                self.hosts[name].addresses.setdefault(other, address)
+                with (self._folder / other / "hosts").open("a") as file:
+                    file.write(f"{address} {name}\n")
+
     def _introduce(self) -> None:
         """Let each host log in at each: one user key for all, every host's key known."""
         known = "".join(f"* {(self._folder / name / 'host_key.pub').read_text()}" for name in self.hosts)
@@ -120,6 +139,16 @@ def two_minis(folder: Path, python: Collection[str] = ("client",)) -> Iterator[B
             bed.add(name, python=name in python)
         bed.join("mini-1", "mini-2", "192.168.5.0/30", "thunderbolt0")
         bed.join("mini-1", "client", "192.168.6.0/30", "lan0")
+        yield bed
+
+
+@contextlib.contextmanager
+def three_minis(folder: Path) -> Iterator[Bed]:
+    """mini-1, mini-2, mini-3 and a client, all with Python, on one switch."""
+    minis = ("mini-1", "mini-2", "mini-3")
+    with Bed(folder) as bed:
+        bed.add(*minis, "client", python=True)
+        bed.plug("client", *minis, network="192.168.7.0/29")
         yield bed
 
 

@@ -1,4 +1,4 @@
-"""A cable between two hosts is out for a while: what was asked from a third is answered as if nothing had been."""
+"""A cable between hosts is out for a while: what was asked from another is answered as if nothing had been."""
 
 from __future__ import annotations
 
@@ -9,40 +9,56 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import openai.types
 import pytest
 
-from tests.system.hosts import REPOSITORY, Bed, install, two_minis
+from tests.system.hosts import REPOSITORY, Bed, install, three_minis, two_minis
 from tests.system.interrupted import BACK_SECONDS, BEGUN, QUESTIONS, are_right
 from tests.system.question import Answer
 
-MINIS = ("mini-1", "mini-2")
+MINIS = ("mini-1", "mini-2", "mini-3")
 OUT_SECONDS = 20.0
 START_SECONDS = 90.0
 END_SECONDS = 15.0
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """Two hosts with mlxserve in their homes, and a third that asks."""
-    with two_minis(tmp_path_factory.mktemp("minis"), python=(*MINIS, "client")) as bed:
-        for name in MINIS:
+@dataclass(frozen=True)
+class Minis:
+    """Hosts that serve together, and a client that asks."""
+
+    bed: Bed
+    names: tuple[str, ...]
+    cable: tuple[str, str]
+    """The hosts at its ends: without it mini-2 reaches no other."""
+
+    @property
+    def log(self) -> str:
+        return (self.bed["mini-1"].home / "log").read_text()
+
+
+@pytest.fixture(scope="module", params=[2, 3], ids=["two ranks", "three ranks"])
+def minis(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minis]:
+    """Two hosts with mlxserve in their homes, joined by a cable; then three, on a switch."""
+    names = MINIS[: request.param]
+    folder = tmp_path_factory.mktemp("minis")
+    with two_minis(folder, python=(*names, "client")) if len(names) == 2 else three_minis(folder) as bed:
+        for name in names:
             install(bed[name])
-        bed.write_hostfile("mini-1", *MINIS)
-        yield bed
+        bed.write_hostfile("mini-1", *names)
+        yield Minis(bed, names, ("mini-2", "mini-1" if len(names) == 2 else "client"))
 
 
 @pytest.fixture(scope="module")
-def keeping(bed: Bed) -> Iterator[subprocess.Popen[bytes]]:
-    """`launch --keep` on the first host, serving over both."""
+def keeping(minis: Minis) -> Iterator[subprocess.Popen[bytes]]:
+    """`launch --keep` on the first host, serving over all."""
     command = ["./mlxserve", "launch", "--keep", "--hostfile", "hosts.json", "--host", "0.0.0.0", "--model", "demo"]
-    log = bed["mini-1"].home / "log"
-    with log.open("wb") as output:
-        keeping = bed["mini-1"].popen(command, stdout=output, stderr=subprocess.STDOUT)
+    with (minis.bed["mini-1"].home / "log").open("wb") as output:
+        keeping = minis.bed["mini-1"].popen(command, stdout=output, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + START_SECONDS
-    while "serving at" not in log.read_text():
-        assert time.monotonic() < deadline, log.read_text()
+    while "serving at" not in minis.log:
+        assert time.monotonic() < deadline, minis.log
         time.sleep(0.1)
     yield keeping
     keeping.kill()
@@ -73,23 +89,22 @@ class Asking:
 
 
 def test_answers_go_on_after_a_cable_was_out(
-    bed: Bed, keeping: subprocess.Popen[bytes], expected: list[Answer]
+    minis: Minis, keeping: subprocess.Popen[bytes], expected: list[Answer]
 ) -> None:
-    asking = Asking(bed)
+    asking = Asking(minis.bed)
     asking.wait_until_begun()
-    bed.cut(*MINIS)
-    mending = threading.Timer(OUT_SECONDS, bed.mend, MINIS)
+    minis.bed.cut(*minis.cable)
+    mending = threading.Timer(OUT_SECONDS, minis.bed.mend, minis.cable)
     mending.start()
     answers, standstill = asking.answers()
-    log = (bed["mini-1"].home / "log").read_text()
     are_right(expected, answers)
     print(f"answers went on {standstill - OUT_SECONDS:.1f} s after the cable was in again")
-    assert OUT_SECONDS - 1 < standstill < OUT_SECONDS + BACK_SECONDS, log
-    assert keeping.poll() is None, log
+    assert OUT_SECONDS - 1 < standstill < OUT_SECONDS + BACK_SECONDS, minis.log
+    assert keeping.poll() is None, minis.log
 
 
-def test_after_that_everything_ends_as_always(bed: Bed, keeping: subprocess.Popen[bytes]) -> None:
+def test_after_that_everything_ends_as_always(minis: Minis, keeping: subprocess.Popen[bytes]) -> None:
     keeping.send_signal(signal.SIGTERM)
-    assert keeping.wait(END_SECONDS) == 0, (bed["mini-1"].home / "log").read_text()
-    for name in MINIS:
-        bed[name].wait_until_idle(0.5)
+    assert keeping.wait(END_SECONDS) == 0, minis.log
+    for name in minis.names:
+        minis.bed[name].wait_until_idle(0.5)

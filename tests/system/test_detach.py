@@ -19,6 +19,8 @@ from tests.system.hosts import HOME, Bed, Host, install
 from tests.system.server import MLXSERVE, Server, free_port
 from tests.system.test_chat import ask_streamed
 
+pytestmark = pytest.mark.long
+
 Own = Callable[[Server], Server]
 SOON = 10.0
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import json
 import os
 import random
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,10 +20,10 @@ import pytest
 from tests.system import interrupted
 from tests.system.interrupted import BACK_SECONDS, Pieces, are_right
 from tests.system.question import Answer, Question, ask_all, ask_at_once
-from tests.system.server import BareRank, Server, free_port, write_hostfile
+from tests.system.ranks import Ranks
+from tests.system.server import Server
 
 Item = TypeVar("Item")
-Own = Callable[[Server], Server]
 SEED = 10
 KILLS = 20
 REQUESTS = 50
@@ -51,61 +50,23 @@ class Cost:
     descriptors: dict[str, int]
 
 
-class Pair:
-    """Two ranks of which things are killed."""
-
-    def __init__(self, own: Own, folder: Path) -> None:
-        self._own = own
-        self._hostfile, self._port = write_hostfile(folder, 2), free_port()
-        ring = [int(address.rpartition(":")[2]) for (address,) in json.loads(self._hostfile.read_text())]
-        self.ports = [self._port, *ring]
-        self.ranks = [self._start(rank) for rank in range(2)]
-        self.started = list(self.ranks)
-
-    @property
-    def first(self) -> BareRank:
-        return self.ranks[0]
-
-    def kill(self, victim: str) -> None:
-        """Kill the "engine" of a rank as soon as it has one, or its "node", which is started again."""
-        kind, rank = victim.split()
-        if kind == "engine":
-            os.kill(self.engine(int(rank)), signal.SIGKILL)
-            return
-        self.ranks[int(rank)].process.kill()
-        self.ranks[int(rank)] = self._start(int(rank))
-        self.started.append(self.ranks[int(rank)])
-
-    def engine(self, rank: int) -> int:
-        """The process, waited for."""
-        deadline = time.monotonic() + LOST_SECONDS
-        while len(engines := self.ranks[rank].pids_of("engine")) != 1:
-            assert time.monotonic() < deadline, self.ranks[rank].output
-            time.sleep(0.02)
-        return engines[0]
-
-    def cost(self) -> Cost:
-        """What it takes now, idle."""
-        processes = {f"node {rank}": each.process.pid for rank, each in enumerate(self.ranks)}
-        nodes = list(processes)
-        processes |= {f"engine {rank}": self.engine(rank) for rank in range(2)}
-        return Cost(
-            {name: _resident(pid) for name, pid in processes.items()},
-            {name: len(list(Path(f"/proc/{processes[name]}/fd").iterdir())) for name in nodes},
-        )
-
-    def _start(self, rank: int) -> BareRank:
-        started = BareRank(rank, self._hostfile, self._port)
-        self._own(started)
-        return started
+def kill(ranks: Ranks, victim: str) -> None:
+    """Kill the "engine" of a rank as soon as it has one, or its "node", which is started again."""
+    kind, rank = victim.split()
+    if kind == "engine":
+        os.kill(ranks.engine(int(rank)), signal.SIGKILL)
+    else:
+        ranks.replace(int(rank))
 
 
 class Killer(threading.Thread):
     """Kills at random, seeded: after so many pieces of answers, or so soon after the kill before."""
 
-    def __init__(self, pair: Pair, pieces: Pieces) -> None:
+    def __init__(self, ranks: Ranks, pieces: Pieces) -> None:
         super().__init__(daemon=True)
-        self._pair = pair
+        self._ranks = ranks
+        workers = range(1, len(ranks))
+        self._victims = ["engine 0", *(f"{kind} {rank}" for kind in ("engine", "node") for rank in workers)]
         self._pieces = pieces
         self._random = random.Random(SEED)
         self.kills: list[tuple[float, str]] = []
@@ -117,8 +78,8 @@ class Killer(threading.Thread):
                 time.sleep(self._random.uniform(0, SECONDS_BETWEEN))
             else:
                 self._await_pieces(self._random.randint(*PIECES_BETWEEN))
-            victim = self._random.choice(["engine 0", "engine 1", "node 1"])
-            self._pair.kill(victim)
+            victim = self._random.choice(self._victims)
+            kill(self._ranks, victim)
             self.kills.append((time.monotonic(), victim))
 
     def _await_pieces(self, number: int) -> None:
@@ -139,20 +100,31 @@ def back_after(kills: list[tuple[float, str]], times: list[float]) -> list[tuple
     return found
 
 
-def test_twenty_random_kills_while_fifty_requests_pass(
-    own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: Server
-) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
+@pytest.fixture(params=[2, 3], ids=["two ranks", "three ranks"])
+def ranks(request: pytest.FixtureRequest, tmp_path: Path, temporary: Path) -> Iterator[Ranks]:
+    """Two ranks, then three, which put their temporary files into a folder of their own."""
+    ranks = Ranks(tmp_path, request.param)
+    yield ranks
+    ranks.close()
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the ranks take for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_twenty_random_kills_while_fifty_requests_pass(plain: Server, ranks: Ranks, temporary: Path) -> None:
     expected = ask_at_once(plain, QUESTIONS)
-    pair = Pair(own, tmp_path)
-    before = cost_after_a_kill(pair, expected)
+    before = cost_after_a_kill(ranks, expected)
 
     pieces = Pieces()
-    killer = Killer(pair, pieces)
+    killer = Killer(ranks, pieces)
     killer.start()
-    answers = asyncio.run(_ask(pair.first, repeated(QUESTIONS), pieces))
+    answers = asyncio.run(_ask(ranks[0], repeated(QUESTIONS), pieces))
     killer.join(SOON)
     assert len(killer.kills) == KILLS
     are_right(repeated(expected), answers, repeated(QUESTIONS))
@@ -160,29 +132,39 @@ def test_twenty_random_kills_while_fifty_requests_pass(
     print(f"{len(back)} interruptions; back after", ", ".join(f"{took:.1f} s ({who})" for took, who in back))
     assert max(back)[0] < BACK_SECONDS
 
-    after = cost_after_a_kill(pair, expected)
+    after = cost_after_a_kill(ranks, expected)
     for name, bytes_before in before.memory.items():
         print(f"{name}: {bytes_before / 1e6:.1f} MB after one kill, {after.memory[name] / 1e6:.1f} MB after all")
     assert sum(after.memory.values()) < GROWTH * sum(before.memory.values())
     assert after.memory["node 0"] < GROWTH * before.memory["node 0"]
     assert after.descriptors == before.descriptors
 
-    pair.first.process.send_signal(signal.SIGTERM)
-    assert [rank.exit_code(SOON) for rank in pair.ranks] == [0, 0]
-    for rank in pair.started:
+    ranks[0].process.send_signal(signal.SIGTERM)
+    assert {rank.exit_code(SOON) for rank in ranks} == {0}
+    for rank in ranks.started:
         rank.wait_until_gone(0.5)
-    for port in pair.ports:
+    for port in ranks.ports:
         socket.create_server(("127.0.0.1", port)).close()
     print("left in the folder for temporary files:", *(path.relative_to(temporary) for path in temporary.rglob("*.*")))
     assert {path.name for path in temporary.iterdir()} <= {MLX_KERNELS}
 
 
-def cost_after_a_kill(pair: Pair, expected: list[Answer]) -> Cost:
+def cost_after_a_kill(ranks: Ranks, expected: list[Answer]) -> Cost:
     """What the server takes when an engine was killed amid eight answers, and eight more have been given."""
-    pair.first.wait_until("healthy")
-    are_right(expected, ask_at_once(pair.first, QUESTIONS, Pieces(action=lambda: pair.kill("engine 1"))), QUESTIONS)
-    are_right(expected, ask_at_once(pair.first, QUESTIONS), QUESTIONS)
-    return pair.cost()
+    ranks[0].wait_until("healthy")
+    are_right(expected, ask_at_once(ranks[0], QUESTIONS, Pieces(action=lambda: kill(ranks, "engine 1"))), QUESTIONS)
+    are_right(expected, ask_at_once(ranks[0], QUESTIONS), QUESTIONS)
+    return cost(ranks)
+
+
+def cost(ranks: Ranks) -> Cost:
+    """What they take now, idle."""
+    nodes = {f"node {rank}": each.process.pid for rank, each in enumerate(ranks)}
+    engines = {f"engine {rank}": ranks.engine(rank) for rank in range(len(ranks))}
+    return Cost(
+        {name: _resident(pid) for name, pid in (nodes | engines).items()},
+        {name: len(list(Path(f"/proc/{pid}/fd").iterdir())) for name, pid in nodes.items()},
+    )
 
 
 def repeated(items: list[Item]) -> list[Item]:
