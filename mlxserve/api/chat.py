@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -22,6 +21,7 @@ from mlxserve.api.question import generations
 from mlxserve.api.schema import NOTHING, ChatRequest
 from mlxserve.api.serving import serving_of
 from mlxserve.api.sse import EventStream
+from mlxserve.api.traffic.exchange import exchange_of
 from mlxserve.text.generation import Generation
 from mlxserve.text.pieces import Piece
 
@@ -30,7 +30,7 @@ DECODER = msgspec.json.Decoder(ChatRequest)
 
 async def create_chat_completion(http: Request) -> Response:
     """Everything that can be refused is refused before the first byte; then the answer, streamed or whole."""
-    serving, started = serving_of(http), time.perf_counter()
+    serving, exchange = serving_of(http), exchange_of(http)
     body = await read_body(http, serving.body_limit)
     request = decode(body, DECODER)
     check_model(serving, request.model)
@@ -38,10 +38,11 @@ async def create_chat_completion(http: Request) -> Response:
     answers = await generations(serving, request.question(), len(body), client_of(http))
     identity = Identity(serving.name)
     if request.stream:
-        events = _events(identity, answers, request.includes_usage, started)
-        events = streamed(identity.id, answers, started, events)
+        events = _events(identity, answers, request.includes_usage, exchange.started)
+        events = streamed(exchange, identity.id, answers, events)
         return EventStream(events, lambda: answers[0].progress, serving.keep_alive)
-    return await whole(http, identity.id, answers, started, _body(identity, answers, started, bool(request.logprobs)))
+    body_made = _body(identity, answers, exchange.started, bool(request.logprobs))
+    return await whole(http, identity.id, answers, body_made)
 
 
 async def _body(identity: Identity, answers: list[Generation], started: float, logprobs: bool) -> bytes:

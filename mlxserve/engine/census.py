@@ -1,4 +1,4 @@
-"""What the engine has done and what its caches hold on each rank: counted about once a second, told by other threads."""
+"""What the engine has done and what its caches hold on each rank: counted about once a second."""
 
 from __future__ import annotations
 

@@ -156,6 +156,11 @@ class EngineClient:
         """The time since when no new requests are taken on, because the server ends when those it has are answered."""
 
     @property
+    def serves(self) -> bool:
+        """Whether an engine answers now."""
+        return self._serving
+
+    @property
     def takes_requests(self) -> bool:
         """Whether new sequences are answered, now or when an engine that was lost is replaced."""
         return self._serving or self.health.status == "recovering"

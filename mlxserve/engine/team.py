@@ -10,8 +10,8 @@ import mlx.core as mx
 import msgspec
 
 from mlxserve.config import Settings
-from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.census import Census
+from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.messages import DrainAsked, Figures, Introduced, LinkFacts, Progress, RankFacts, Shutdown
 from mlxserve.engine.meter import Meter, Rates
 from mlxserve.errors import RankLost, UserError

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Protocol
 
 import msgspec
 
@@ -42,6 +43,18 @@ class Task(msgspec.Struct, frozen=True):
     client: str = ""
 
 
+class Watcher(Protocol):
+    """Somebody who counts what becomes of generations."""
+
+    def reads(self) -> None:
+        """The engine has begun to read a prompt."""
+        ...
+
+    def writes(self, tokens: int, seconds: float) -> None:
+        """So many tokens came, so long after those before; 0: they are the first."""
+        ...
+
+
 class Generation:
     """Generates an answer to a prompt; what is known of it grows while `pieces` is iterated."""
 
@@ -73,6 +86,8 @@ class Generation:
         self.first_token_at = 0.0
         self.last_token_at = 0.0
         """Both by `time.perf_counter`; 0 until there is one."""
+        self.watcher: Watcher | None = None
+        self._number: int | None = None
 
     @property
     def reasoning_tokens(self) -> int:
@@ -117,6 +132,7 @@ class Generation:
             task.grammar,
             task.borders,
             task.client,
+            self._begun,
         )
         self.open = True
         try:
@@ -135,14 +151,27 @@ class Generation:
         finally:
             self.open, self.over = False, True
 
+    def cancel(self) -> None:
+        """Free its place in the engine at once; whoever iterates `pieces` gets RequestCancelled."""
+        if self._number is not None:
+            self._engine.cancel(self._number)
+
+    def _begun(self, number: int) -> None:
+        self._number = number
+
     def _note(self, reading: Reading) -> None:
         """Take down how far the prompt is read. It may be read again: what was cached at first counts."""
         if not self.prompt_tokens_read:
             self.cached_tokens = reading.cached
+            if self.watcher:
+                self.watcher.reads()
         self.prompt_tokens_read = reading.done
 
     def _read(self, event: Generated) -> list[Piece]:
-        self.last_token_at = time.perf_counter()
+        now = time.perf_counter()
+        if self.watcher and event.tokens:
+            self.watcher.writes(len(event.tokens), now - self.last_token_at if self.last_token_at else 0.0)
+        self.last_token_at = now
         self.first_token_at = self.first_token_at or self.last_token_at
         by_stop_token = event.finish == "stop"
         tokens = event.tokens[:-1] if by_stop_token else event.tokens
