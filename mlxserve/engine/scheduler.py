@@ -89,8 +89,9 @@ class Scheduler:
     @property
     def lengths(self) -> list[list[int]]:
         """Tokens in the caches of each row of each batch."""
-        groups = [*self._decoding.groups, *self._decoding.joining, *self._landed, *self._reading]
-        return [[sequence.read for sequence in group.sequences] for group in groups]
+        groups = [*self._decoding.groups, *self._decoding.joining, *self._landed]
+        batches = [*(group.sequences for group in groups), *(batch.sequences for batch in self._reading)]
+        return [[sequence.read for sequence in sequences] for sequences in batches]
 
     def add(self, sequence: Sequence) -> None:
         """Take on a sequence."""

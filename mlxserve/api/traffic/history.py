@@ -107,19 +107,19 @@ class Ring:
         first = max(self._first, self._number - self._count + 1)
         numbers = range(first, self._number + 1) if self._number >= 0 else range(0)
         places = [number % self._count for number in numbers]
-        rates = [[round(column[place], 3) for place in places] for column in self._rates]
-        ratios = [[_known(column[place]) for place in places] for column in self._ratios]
-        inter_token, batch, queue, prefix_hits, acceptance = ratios
+        prompt, generated = ([round(column[place], 3) for place in places] for column in self._rates)
+        inter_token, batch, queue, hits, acceptance = ([_known(one[place]) for place in places] for one in self._ratios)
         return Series(
-            self._step,
-            [number * self._step for number in numbers],
-            *rates,
-            [_known(self._medians[place]) for place in places],
-            inter_token,
-            batch,
-            [waiting or 0.0 for waiting in queue],
-            prefix_hits,
-            acceptance,
+            step=self._step,
+            times=[number * self._step for number in numbers],
+            prompt_tokens_per_second=prompt,
+            generated_tokens_per_second=generated,
+            ttft=[_known(self._medians[place]) for place in places],
+            inter_token=inter_token,
+            batch=batch,
+            queue=[waiting or 0.0 for waiting in queue],
+            prefix_hits=hits,
+            acceptance=acceptance,
         )
 
     def _advance(self, number: int) -> None:
