@@ -34,11 +34,8 @@ async def test_an_open_request_shows_how_far_it_is(http: httpx.AsyncClient, engi
     submitted = await engine.submitted.get()
     total = len(submitted.prompt)
     [request] = (await listed(http))["open"]
-    assert (request["endpoint"], request["client"], request["state"]) == (
-        "/v1/chat/completions",
-        "127.0.0.1",
-        "waiting",
-    )
+    assert (request["endpoint"], request["client"]) == ("/v1/chat/completions", "127.0.0.1")
+    assert request["state"] == "waiting"
     assert (request["prompt_tokens"], request["max_tokens"], request["completion_tokens"]) == (total, 50, 0)
     engine.client.receive(Step([], [Reading(submitted.id, 5, total, 3)]))
     await asyncio.sleep(0)
@@ -92,8 +89,7 @@ async def test_a_cancelled_stream_ends_with_an_error_and_frees_its_place(
     assert (await http.post(f"/requests/{request['id']}/cancel")).json() == {"cancelled": True}
     assert await asyncio.wait_for(engine.cancelled.get(), 5) == submitted.id
     with pytest.raises(openai.APIError, match="was cancelled") as raised:
-        while True:
-            await anext(chunks)
+        [chunk async for chunk in chunks]
     assert raised.value.code == "cancelled"
     told = await listed(http)
     assert (told["open"], told["recent"][0]["status"], told["recent"][0]["finish"]) == ([], 410, "abort")

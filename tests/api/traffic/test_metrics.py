@@ -65,6 +65,8 @@ async def busy(http: httpx.AsyncClient, engine: ScriptedEngine, plain: Any) -> N
     await http.post("/v1/completions", json={})
     sums = Sums(100, 40, 30, 20, decode_steps=10, decode_rows=25, chunks=4, chunk_tokens=99, put_backs=2)
     engine.client.receive(Figures(RANKS, sums, 0.25))
+    while not engine.submitted.empty():
+        engine.submitted.get_nowait()
 
 
 async def test_it_is_what_prometheus_reads_in_both_of_its_formats(

@@ -126,9 +126,8 @@ async def test_what_a_lost_engine_did_stays_counted(http: httpx.AsyncClient, eng
     engine.client.lost("rank 1 fell silent")
     engine.connect()
     engine.become_ready()
-    engine.client.receive(
-        Figures(RANKS, Sums(prefix_asked=5, decode_steps=7, decode_rows=14, chunks=1, chunk_tokens=9))
-    )
+    sums = Sums(prefix_asked=5, decode_steps=7, decode_rows=14, chunks=1, chunk_tokens=9)
+    engine.client.receive(Figures(RANKS, sums))
     told = await traffic(http)
     totals = told["totals"]
     assert (totals["prefix_queries"], totals["prefix_hits"]) == (15, 4)
