@@ -23,7 +23,7 @@ from mlxserve.api.serving import serving_of
 from mlxserve.api.sse import EventStream
 from mlxserve.api.traffic.exchange import exchange_of
 from mlxserve.text.generation import Generation
-from mlxserve.text.pieces import Piece
+from mlxserve.text.pieces import Piece, PromptRead
 
 DECODER = msgspec.json.Decoder(ChatRequest)
 
@@ -38,7 +38,7 @@ async def create_chat_completion(http: Request) -> Response:
     answers = await generations(serving, request.question(), len(body), client_of(http))
     identity = Identity(serving.name)
     if request.stream:
-        events = _events(identity, answers, request.includes_usage, exchange.started)
+        events = _events(identity, answers, request, exchange.started)
         events = streamed(exchange, identity.id, answers, events)
         return EventStream(events, lambda: answers[0].progress, serving.keep_alive)
     body_made = _body(identity, answers, exchange.started, bool(request.logprobs))
@@ -60,10 +60,11 @@ async def _pieces(answers: list[Generation]) -> list[list[Piece]]:
 
 
 async def _events(
-    identity: Identity, answers: list[Generation], include_usage: bool, started: float
+    identity: Identity, answers: list[Generation], request: ChatRequest, started: float
 ) -> AsyncGenerator[bytes, None]:
+    include_usage = request.includes_usage
     encoders = [ChunkEncoder(identity, include_usage, index) for index in range(len(answers))]
-    async with aclosing(_chunks(encoders, answers, started)) as chunks:
+    async with aclosing(_chunks(encoders, answers, started, bool(request.return_progress))) as chunks:
         async for chunk in chunks:
             yield chunk
     if include_usage:
@@ -71,15 +72,17 @@ async def _events(
 
 
 async def _chunks(
-    encoders: list[ChunkEncoder], answers: list[Generation], started: float
+    encoders: list[ChunkEncoder], answers: list[Generation], started: float, tells_progress: bool
 ) -> AsyncGenerator[bytes, None]:
     """Each answer's role with its first piece, its pieces, its end."""
     unbegun = set(range(len(answers)))
-    async with aclosing(merged([answer.pieces() for answer in answers])) as arriving:
+    async with aclosing(merged([answer.told(tells_progress) for answer in answers])) as arriving:
         async for index, piece in arriving:
             event = encoders[index].role() if index in unbegun else b""
             unbegun.discard(index)
-            if piece is not None:
+            if isinstance(piece, PromptRead):
+                yield event + encoders[index].progress(piece)
+            elif piece is not None:
                 yield event + encoders[index].piece(piece)
             else:
                 yield event + encoders[index].finish(finish_of(answers[index]), timings_of(answers[index], started))

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,7 +14,7 @@ from mlxserve.engine.client import EngineClient, Generated
 from mlxserve.engine.messages import FinishReason, Likelihood, PromptLikelihoods, Reading, Sampling
 from mlxserve.text.format import Tools, call_of
 from mlxserve.text.output import OutputReader
-from mlxserve.text.pieces import Content, Piece, TokenLogprob, ToolCall
+from mlxserve.text.pieces import Content, Piece, PromptRead, TokenLogprob, ToolCall
 from mlxserve.text.tokenizer import Tokenizer
 
 
@@ -88,6 +88,7 @@ class Generation:
         """Both by `time.perf_counter`; 0 until there is one."""
         self.watcher: Watcher | None = None
         self._number: int | None = None
+        self._reading_since = 0.0
 
     @property
     def reasoning_tokens(self) -> int:
@@ -119,8 +120,15 @@ class Generation:
         """The one that ended it; empty if none did."""
         return self._reader.stop_string
 
-    async def pieces(self) -> AsyncGenerator[Piece, None]:
+    def pieces(self) -> AsyncGenerator[Piece, None]:
         """The answer as it comes. Closing the iterator ends the sequence. Raises what EngineClient.generate raises."""
+        return self._told(progress=False)
+
+    def told(self, progress: bool) -> AsyncGenerator[Piece | PromptRead, None]:
+        """The same; with `progress` and before it how far the prompt is read."""
+        return self._told(progress)
+
+    async def _told(self, progress: bool) -> AsyncGenerator[Any, None]:
         task = self._task
         events = self._engine.generate(
             task.prompt,
@@ -141,6 +149,8 @@ class Generation:
                     match event:
                         case Reading():
                             self._note(event)
+                            if progress:
+                                yield self._prompt_read(event)
                         case PromptLikelihoods():
                             self.prompt_likelihoods += event.likelihoods
                         case Generated():
@@ -150,6 +160,10 @@ class Generation:
                         break
         finally:
             self.open, self.over = False, True
+
+    def _prompt_read(self, reading: Reading) -> PromptRead:
+        elapsed = time.perf_counter() - self._reading_since
+        return PromptRead(reading.total, self.cached_tokens, reading.done, round(1e3 * elapsed))
 
     def cancel(self) -> None:
         """Free its place in the engine at once; whoever iterates `pieces` gets RequestCancelled."""
@@ -163,6 +177,7 @@ class Generation:
         """Take down how far the prompt is read. It may be read again: what was cached at first counts."""
         if not self.prompt_tokens_read:
             self.cached_tokens = reading.cached
+            self._reading_since = time.perf_counter()
             if self.watcher:
                 self.watcher.reads()
         self.prompt_tokens_read = reading.done

@@ -40,9 +40,9 @@ def test_guesses_and_those_that_were_right_are_counted() -> None:
 
 
 def test_what_is_put_back_for_want_of_memory_is_counted() -> None:
-    one = scheduler(kv_bytes=int(2.5 * 256 * FOOTPRINT.token_bytes * 1.1))
+    one = scheduler(kv_bytes=int(4 * 256 * FOOTPRINT.token_bytes * 1.1) + 1)
     for number in range(2):
-        one.add(submit(number, PROMPT[number:], tokens=300))
+        one.add(submit(number, PROMPT[number:], tokens=600))
     Log().run(one)
     assert one.sums.put_backs > 0
 
