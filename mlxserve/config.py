@@ -98,3 +98,6 @@ class Settings(msgspec.Struct, frozen=True):
     """Seconds without a word from a peer after which it counts as lost."""
     chat_template: str = ""
     log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
+    log_prompts: bool = False
+    """Whether the end of each prompt is shown to whoever asks which requests there are."""

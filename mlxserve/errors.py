@@ -7,8 +7,9 @@ MlxserveError
 ├── RankLost            a rank of a formed group is gone (exit code 5; the node starts its engine anew)
 ├── CheckFailed         `mlxserve check` found something (exit code 1)
 └── EngineError         what an open request is told
-    ├── EngineNotReady  no engine serves at this moment
-    └── RequestFailed   this request, and it alone, cannot go on
+    ├── EngineNotReady      no engine serves at this moment
+    ├── RequestFailed       this request, and it alone, cannot go on
+    └── RequestCancelled    somebody ended it by its id
 """
 
 from __future__ import annotations
@@ -58,3 +59,7 @@ class EngineNotReady(EngineError):
 
 class RequestFailed(EngineError):
     """The engine refused or dropped this one request."""
+
+
+class RequestCancelled(EngineError):
+    """Somebody, not its client by leaving, ended this one request."""

@@ -18,6 +18,7 @@ from mlxserve.place import place_from
 ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#\s]+")
 HOST_NAME = re.compile(r"\*|[\w.-]+")
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -234,6 +235,8 @@ FLAGS = (
         "silence of a rank after which it counts as lost",
     ),
     Flag(("--log-level",), "log_level", str, "LEVEL", "how much is logged", LOG_LEVELS),
+    Flag(("--log-format",), "log_format", str, "FORMAT", "how it is written, json: an object a line", LOG_FORMATS),
+    Flag(("--log-prompts",), "log_prompts", bool, "", "show the end of each prompt in /requests"),
 )  # fmt: skip
 
 DEFAULTS: Mapping[str, Any] = {

@@ -45,7 +45,6 @@ class EngineKeeper:
     ) -> None:
         """`ending` is set when the node is to end; `drain` is called when a worker was asked to end."""
         self._settings = settings
-        self._rank = settings.place.rank
         self._client = client
         self._rendezvous = rendezvous
         self._ending = ending
@@ -101,7 +100,7 @@ class EngineKeeper:
             failures += ended.exit_code == MlxserveError.exit_code
             if failures == _MOST_FAILURES:
                 raise MlxserveError(f"the engine failed {failures} times in a row: {ended.message}")
-            logger.warning("rank %d: %s; starting a new engine in %.1f s", self._rank, ended.message, pause)
+            logger.warning("%s; starting a new engine in %.1f s", ended.message, pause)
             if await _is_set_within(self._ending, pause):
                 return 0
             pause = min(2 * pause, _LONGEST_RESTART_SECONDS)
@@ -188,17 +187,22 @@ class EngineKeeper:
                     logger.info("%s", event.detail)
                 self._waiting = event.detail
             case Progress():
-                logger.info("rank %d: %s %s", self._rank, event.stage, event.detail)
+                logger.info("%s", _sentence(event))
             case Ready():
-                logger.info(
-                    "ready: %s, %d layers on %d rank%s",
-                    event.model_type,
-                    event.layers,
-                    len(event.ranks),
-                    "s" if len(event.ranks) > 1 else "",
-                )
+                ranks = "1 rank" if len(event.ranks) == 1 else f"{len(event.ranks)} ranks"
+                logger.info("ready: %s, %d layers on %s", event.model_type, event.layers, ranks)
+                if waiting := len(self._client.clients):
+                    answers = "1 open answer goes" if waiting == 1 else f"{waiting} open answers go"
+                    logger.info("%s on where the last engine stopped", answers)
                 if self._front:
                     logger.info("serving at %s", self._front.url)
+
+
+def _sentence(progress: Progress) -> str:
+    """What is being done, with the name of the rank that does it where that is another."""
+    if progress.note or progress.stage == "warming":
+        return progress.detail
+    return f"{progress.stage} {progress.detail}"
 
 
 async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -9,11 +9,11 @@ import os
 import resource
 import signal
 import stat
-import sys
 import time
 
 import uvloop
 
+from mlxserve import logs
 from mlxserve.bundle import build_id
 from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
@@ -30,7 +30,7 @@ _DESCRIPTORS = 10_240
 
 def run(settings: Settings) -> int:
     """Serve until a signal or a failure that only the user can mend; returns the exit code. Raises MlxserveError."""
-    _log_to_stderr(settings)
+    logs.set_up(settings)
     _allow_descriptors()
     build_id()  # read while it is there: the folder with it may be removed, or its source replaced
     return uvloop.run(Node(settings).run())
@@ -65,7 +65,7 @@ class Node:
         try:
             await asyncio.wait([keeping, ending], return_when=asyncio.FIRST_COMPLETED)
             if self._ending.is_set():
-                logger.info("rank %d ends", self._rank)
+                logger.info("ending")
             code = await keeping
         finally:
             ending.cancel()
@@ -129,8 +129,3 @@ def _allow_descriptors() -> None:
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("mlxserve").setLevel(settings.log_level.upper())

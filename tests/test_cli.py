@@ -57,6 +57,8 @@ EXAMPLES = {
     "--drain-seconds": ("5", 5.0),
     "--silence-timeout": ("2.5", 2.5),
     "--log-level": ("debug", "debug"),
+    "--log-format": ("json", "json"),
+    "--log-prompts": ("", True),
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -18,6 +19,7 @@ from mlxserve.api.openapi import description
 from mlxserve.api.page import FOLDER, page
 from mlxserve.api.responses.store import Store
 from mlxserve.api.serving import Serving
+from mlxserve.api.traffic.arrival import Arrival
 from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
 from mlxserve.errors import UserError
@@ -54,13 +56,15 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         loading = asyncio.create_task(serving.load_tokenizer(failed, loaded))
+        keeping = asyncio.create_task(serving.account.history.keep(serving.account.sample))
         yield
         loading.cancel()
+        keeping.cancel()
         app.state.responses.close()
 
     app = Starlette(
         routes=[*_api(settings), Route("/", page), _page_files()],
-        middleware=borders(settings),
+        middleware=[Middleware(Arrival, account=serving.account), *borders(settings)],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -22,15 +21,16 @@ from mlxserve.api.question import generations
 from mlxserve.api.schema import NOTHING, ChatRequest
 from mlxserve.api.serving import serving_of
 from mlxserve.api.sse import EventStream
+from mlxserve.api.traffic.exchange import exchange_of
 from mlxserve.text.generation import Generation
-from mlxserve.text.pieces import Piece
+from mlxserve.text.pieces import Piece, PromptRead
 
 DECODER = msgspec.json.Decoder(ChatRequest)
 
 
 async def create_chat_completion(http: Request) -> Response:
     """Everything that can be refused is refused before the first byte; then the answer, streamed or whole."""
-    serving, started = serving_of(http), time.perf_counter()
+    serving, exchange = serving_of(http), exchange_of(http)
     body = await read_body(http, serving.body_limit)
     request = decode(body, DECODER)
     check_model(serving, request.model)
@@ -38,10 +38,11 @@ async def create_chat_completion(http: Request) -> Response:
     answers = await generations(serving, request.question(), len(body), client_of(http))
     identity = Identity(serving.name)
     if request.stream:
-        events = _events(identity, answers, request.includes_usage, started)
-        events = streamed(identity.id, answers, started, events)
+        events = _events(identity, answers, request, exchange.started)
+        events = streamed(exchange, identity.id, answers, events)
         return EventStream(events, lambda: answers[0].progress, serving.keep_alive)
-    return await whole(http, identity.id, answers, started, _body(identity, answers, started, bool(request.logprobs)))
+    body_made = _body(identity, answers, exchange.started, bool(request.logprobs))
+    return await whole(http, identity.id, answers, body_made)
 
 
 async def _body(identity: Identity, answers: list[Generation], started: float, logprobs: bool) -> bytes:
@@ -59,10 +60,11 @@ async def _pieces(answers: list[Generation]) -> list[list[Piece]]:
 
 
 async def _events(
-    identity: Identity, answers: list[Generation], include_usage: bool, started: float
+    identity: Identity, answers: list[Generation], request: ChatRequest, started: float
 ) -> AsyncGenerator[bytes, None]:
+    include_usage = request.includes_usage
     encoders = [ChunkEncoder(identity, include_usage, index) for index in range(len(answers))]
-    async with aclosing(_chunks(encoders, answers, started)) as chunks:
+    async with aclosing(_chunks(encoders, answers, started, bool(request.return_progress))) as chunks:
         async for chunk in chunks:
             yield chunk
     if include_usage:
@@ -70,15 +72,17 @@ async def _events(
 
 
 async def _chunks(
-    encoders: list[ChunkEncoder], answers: list[Generation], started: float
+    encoders: list[ChunkEncoder], answers: list[Generation], started: float, tells_progress: bool
 ) -> AsyncGenerator[bytes, None]:
     """Each answer's role with its first piece, its pieces, its end."""
     unbegun = set(range(len(answers)))
-    async with aclosing(merged([answer.pieces() for answer in answers])) as arriving:
+    async with aclosing(merged([answer.told(tells_progress) for answer in answers])) as arriving:
         async for index, piece in arriving:
             event = encoders[index].role() if index in unbegun else b""
             unbegun.discard(index)
-            if piece is not None:
+            if isinstance(piece, PromptRead):
+                yield event + encoders[index].progress(piece)
+            elif piece is not None:
                 yield event + encoders[index].piece(piece)
             else:
                 yield event + encoders[index].finish(finish_of(answers[index]), timings_of(answers[index], started))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mlxserve.api.answer import ChatFinish, ChunkHead, Identity, Timings, Usage, call_of, logprobs_of
-from mlxserve.text.pieces import Content, Piece, Reasoning, ToolCall
+from mlxserve.text.pieces import Content, Piece, PromptRead, Reasoning, ToolCall
 
 
 class ChunkEncoder:
@@ -41,6 +41,11 @@ class ChunkEncoder:
                 return self._before + b'"reasoning_content":' + self._encoder.encode(piece.text) + self._unfinished
             case ToolCall():
                 return self._call(piece)
+
+    def progress(self, read: PromptRead) -> bytes:
+        """How far the prompt is read, with an empty delta, as llama-server has it."""
+        told = b',"prompt_progress":' + self._encoder.encode(read)
+        return self._before + self._between + b"null" + self._closed + told + b"}\n\n"
 
     def finish(self, reason: ChatFinish, timings: Timings) -> bytes:
         """The last chunk with a choice; its delta is empty."""

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from mlxserve.api.departure import ClientGone, while_connected
 from mlxserve.api.errors import INTERNAL, ApiError, answer_of, from_engine
-from mlxserve.api.request_log import CLIENT_GONE, log_answer
+from mlxserve.api.traffic.exchange import CLIENT_GONE, Exchange, exchange_of
 from mlxserve.errors import EngineError
 from mlxserve.text.generation import Generation
 
@@ -22,11 +22,10 @@ log = logging.getLogger("mlxserve.api")
 DONE = b"data: [DONE]\n\n"
 
 
-async def whole(
-    http: Request, name: str, generations: list[Generation], started: float, work: Coroutine[Any, Any, bytes]
-) -> Response:
-    """What `work` makes of `generations`, as JSON; it ends when the client leaves. `started` by `perf_counter`."""
-    status = 500
+async def whole(http: Request, name: str, generations: list[Generation], work: Coroutine[Any, Any, bytes]) -> Response:
+    """What `work` makes of `generations`, as JSON, the answer with the id `name`; it ends when the client leaves."""
+    exchange, status, reason = exchange_of(http), 500, ""
+    exchange.admit(name, generations)
     try:
         body = await while_connected(http.receive, work)
         status = 200
@@ -36,10 +35,13 @@ async def whole(
         return Response(status_code=CLIENT_GONE)
     except EngineError as error:
         refused = from_engine(error)
-        status = refused.status
+        status, reason = refused.status, refused.detail.message
         return answer_of(http.scope["path"], refused)
+    except Exception:
+        reason = INTERNAL
+        raise
     finally:
-        log_answer(name, status, generations, started)
+        exchange.end(status, reason)
 
 
 def data(error: ApiError) -> bytes:
@@ -48,15 +50,16 @@ def data(error: ApiError) -> bytes:
 
 
 async def streamed(
+    exchange: Exchange,
     name: str,
     generations: list[Generation],
-    started: float,
     events: AsyncGenerator[bytes, None],
     failed: Callable[[ApiError], bytes] = data,
     last: bytes = DONE,
 ) -> AsyncGenerator[bytes, None]:
     """`events` and the `last` one; or what `failed` makes of an error, for the client to raise: the headers are out."""
-    status = 500
+    status, reason = 500, ""
+    exchange.admit(name, generations)
     try:
         async with aclosing(events):
             async for event in events:
@@ -69,10 +72,11 @@ async def streamed(
         raise
     except EngineError as error:
         refused = from_engine(error)
-        status = refused.status
+        status, reason = refused.status, refused.detail.message
         yield failed(refused)
     except Exception:
-        log.exception("%s failed", name)
+        reason = INTERNAL
+        log.exception("%s failed", exchange.id)
         yield failed(ApiError(500, INTERNAL))
     finally:
-        log_answer(name, status, generations, started)
+        exchange.end(status, reason)

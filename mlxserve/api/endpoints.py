@@ -41,6 +41,9 @@ from mlxserve.api.tokens import (
     tokenize,
     tokenizer_info,
 )
+from mlxserve.api.traffic.listing import Cancelled, Requests, cancel, requests
+from mlxserve.api.traffic.metrics import OPEN_METRICS, PLAIN_TEXT, metrics
+from mlxserve.api.traffic.report import Traffic, traffic
 
 Run = Callable[[Request], Awaitable[Response]]
 PAGE = {
@@ -65,9 +68,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The types of the parameters after `?`."""
     answers: tuple[Any, ...] = ()
     """The types of the answer, one of which it has; empty: an object that is not described."""
+    texts: tuple[str, ...] = ()
+    """The media types of the answer, where it is plain text."""
     streams: bool = False
     """Whether the answer may be a stream of events."""
-    refusals: tuple[int, ...] = (400, 404, 413, 429, 500, 503)
+    refusals: tuple[int, ...] = (400, 404, 410, 413, 429, 500, 503)
     """The statuses of errors, besides those that are possible everywhere."""
     unwell: Any = None
     """The type of the answer with status 503, where that is no error."""
@@ -215,6 +220,38 @@ ENDPOINTS = (
         summary="What is being answered now (llama-server)",
         answers=(list[Slot],),
         refusals=READY,
+        **GET,
+    ),
+    Endpoint(
+        path="/traffic",
+        run=traffic,
+        summary="What the server does, and what it did in the last minutes and the last day",
+        query={"day": Annotated[int, Meta(ge=0, le=1)]},
+        answers=(Traffic,),
+        refusals=(),
+        **GET,
+    ),
+    Endpoint(
+        path="/requests",
+        run=requests,
+        summary="Which requests are open, and which were answered lately",
+        answers=(Requests,),
+        refusals=(),
+        **GET,
+    ),
+    Endpoint(
+        path="/requests/{id}/cancel",
+        run=cancel,
+        summary="End an open request, whoever asked it",
+        answers=(Cancelled,),
+        refusals=(404,),
+    ),
+    Endpoint(
+        path="/metrics",
+        run=metrics,
+        summary="All figures, for Prometheus",
+        texts=(PLAIN_TEXT, OPEN_METRICS),
+        refusals=(),
         **GET,
     ),
     Endpoint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import msgspec
@@ -12,10 +11,9 @@ from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
 from mlxserve.api.anthropic.errors import error_body, request_id, speaks_anthropic
-from mlxserve.api.request_log import CLIENT_GONE
-from mlxserve.errors import EngineError, EngineNotReady
-
-log = logging.getLogger("mlxserve.api")
+from mlxserve.api.client import client_of
+from mlxserve.api.traffic.exchange import CANCELLED, CLIENT_GONE, exchange_of
+from mlxserve.errors import EngineError, EngineNotReady, RequestCancelled
 
 RETRY_AFTER = {"Retry-After": "2"}
 INTERNAL = "The server failed on this request; its log says why."
@@ -64,7 +62,9 @@ class ApiError(Exception):
 
 
 def from_engine(error: EngineError) -> ApiError:
-    """503 while no engine serves, 500 for what the engine could not do."""
+    """503 while no engine serves, 410 for what was cancelled, 500 for what the engine could not do."""
+    if isinstance(error, RequestCancelled):
+        return ApiError(CANCELLED, f"This request was ended before its answer was complete: {error}.", code="cancelled")
     if isinstance(error, EngineNotReady):
         return ApiError(503, f"The engine cannot answer now: {error}.", code="engine_not_ready", headers=RETRY_AFTER)
     return ApiError(500, f"The engine could not answer: {error}", code="generation_failed")
@@ -72,7 +72,7 @@ def from_engine(error: EngineError) -> ApiError:
 
 def refused(request: Request, error: ApiError) -> Response:
     """The answer to a request that is refused, which is logged."""
-    log.info("%s %r status=%d code=%s param=%s", *_target(request), error.status, error.detail.code, error.detail.param)
+    _note(request, error)
     return answer_of(request.scope["path"], error)
 
 
@@ -109,7 +109,15 @@ def _too_deep(request: Request, error: Exception) -> Response:
 
 def _unexpected(request: Request, error: Exception) -> Response:
     """A mistake of ours; Starlette raises it again when the answer is out, so that it is logged whole."""
-    return answer_of(request.scope["path"], ApiError(500, INTERNAL))
+    mistake = ApiError(500, INTERNAL)
+    _note(request, mistake)
+    return answer_of(request.scope["path"], mistake)
+
+
+def _note(request: Request, error: ApiError) -> None:
+    exchange = exchange_of(request)
+    exchange.client = client_of(request)
+    exchange.refuse(error.status, error.detail.message, error.detail.code or "", error.detail.param or "")
 
 
 def _target(request: Request) -> tuple[str, str]:
@@ -119,6 +127,7 @@ def _target(request: Request) -> tuple[str, str]:
 
 def _client_gone(request: Request, error: Exception) -> Response:
     """Nobody reads this: the client left while its request's body was read."""
+    _note(request, ApiError(CLIENT_GONE, "The client left before its request was complete."))
     return Response(status_code=CLIENT_GONE)
 
 

@@ -58,6 +58,8 @@ class CommonFields(DrawFields, kw_only=True):
     model: str | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    return_progress: bool | None = False
+    """llama-server's: whether a stream tells how far the prompt is read."""
     n: Answers | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None

@@ -92,6 +92,8 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
 def _responses(endpoint: Endpoint, schemas: _Schemas) -> Json:
     answers = [schemas.of(kind) for kind in endpoint.answers] or [{"type": "object"}]
     content = _content(answers[0] if len(answers) == 1 else {"anyOf": answers})
+    if endpoint.texts:
+        content = {kind: {"schema": {"type": "string"}} for kind in endpoint.texts}
     if endpoint.streams:
         content["text/event-stream"] = {}
     everywhere = (403,) if is_open(PREFIX + endpoint.path) else (401, 403)

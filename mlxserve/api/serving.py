@@ -13,6 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 
 from mlxserve.api.errors import RETRY_AFTER, ApiError
+from mlxserve.api.traffic.account import Account
 from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
 from mlxserve.engine.messages import Ready
@@ -41,6 +42,7 @@ class Serving:
         self.names = settings.model_names or (derived_name(settings),)
         """What clients may call the model; answers carry the first."""
         self.created = int(time.time())
+        self.account = Account(engine, settings.log_prompts)
         self.tokenizer: Tokenizer | None = None
         self.tokenizer_error = ""
         self.generations: WeakValueDictionary[int, Generation] = WeakValueDictionary()
@@ -62,6 +64,7 @@ class Serving:
         folder = Path(await self.engine.model_folder())
         try:
             self.tokenizer = await to_thread.run_sync(load_tokenizer, folder, self.settings.chat_template)
+            self.account.tokenizer = self.tokenizer
         except UserError as error:
             self.tokenizer_error = str(error)
             failed(error)

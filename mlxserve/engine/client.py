@@ -13,9 +13,13 @@ import msgspec
 
 from mlxserve.engine import messages
 from mlxserve.engine.messages import FinishReason, Likelihood, PromptLikelihoods, RankFacts, Reading, Sampling
-from mlxserve.errors import EngineError, EngineNotReady, RequestFailed
+from mlxserve.engine.work import Work
+from mlxserve.errors import EngineError, EngineNotReady, RequestCancelled, RequestFailed
 
 Status = Literal["loading", "healthy", "recovering", "degraded"]
+
+EVERYBODY = -1
+"""In the place of a rank's number."""
 
 
 class Generated(msgspec.Struct, frozen=True):
@@ -143,8 +147,18 @@ class EngineClient:
         self._model_folder: asyncio.Future[str] | None = None
         self._works = asyncio.Event()
         self._closed = asyncio.Event()
+        self.work = Work()
+        self.met: list[RankFacts] = []
+        """The ranks of the engine that is there, as far as they are known, by their planned numbers."""
+        self.notes: dict[int, str] = {}
+        """What each rank does until the engine serves."""
         self.draining_since: float | None = None
         """The time since when no new requests are taken on, because the server ends when those it has are answered."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether an engine answers now."""
+        return self._serving
 
     @property
     def takes_requests(self) -> bool:
@@ -186,11 +200,13 @@ class EngineClient:
         grammar: str = "",
         borders: list[int] | None = None,
         client: str = "",
+        known: Callable[[int], None] = lambda number: None,
     ) -> AsyncGenerator[Progressed, None]:
         """Generate from `prompt`; closing the iterator cancels the sequence. Tokens that wait come together.
 
-        The arguments are those of messages.Submit. While a lost engine may still come back this waits. Raises
-        EngineNotReady when no engine serves, RequestFailed when the engine drops this sequence.
+        The arguments are those of messages.Submit, but for `known`, which is told the number to `cancel` it by. While a
+        lost engine may still come back this waits. Raises EngineNotReady when no engine serves, RequestFailed when the
+        engine drops this sequence, RequestCancelled.
         """
         if not self.takes_requests:
             raise EngineNotReady(f"the model is not being served: {self.health.reason}")
@@ -198,6 +214,7 @@ class EngineClient:
         wanted = (top_logprobs, prompt_logprobs, grammar, borders or [])
         submit = messages.Submit(number, prompt, sampling, max_tokens, stop_tokens, *wanted, client=client)
         sequence = self._open[number] = Open(submit)
+        known(number)
         finished = False
         try:
             if self._serving:
@@ -215,6 +232,12 @@ class EngineClient:
             if not finished:
                 self._command(messages.Cancel(number))
 
+    def cancel(self, number: int) -> None:
+        """Free the sequence's place at once; whoever waits for it is told. Without effect on one that has ended."""
+        if (sequence := self._open.get(number)) and not sequence.over:
+            sequence.fail(RequestCancelled("it was cancelled by somebody who looks after this server"))
+            self._command(messages.Cancel(number))
+
     def connected(
         self, send: Callable[[messages.Command], None], members: tuple[int, ...] = (), missing: str = ""
     ) -> None:
@@ -225,11 +248,14 @@ class EngineClient:
         self._send = send
         self._members = members
         self._missing = missing
+        self._forget_ranks()
+        self.work.begin()
         self.tell("the engine is starting")
 
     def lost(self, reason: str) -> None:
         """The engine process is gone: open sequences wait for the next one."""
         self._send = None
+        self._forget_ranks()
         served, self._serving = self._serving, False
         if served:
             self._loss = reason
@@ -264,16 +290,23 @@ class EngineClient:
             case messages.Failed():
                 self._fail(event)
             case messages.Figures():
-                self.health = msgspec.structs.replace(self.health, ranks=self._planned(event.ranks))
+                self.met = self._planned(event.ranks)
+                self.work.told(event)
+                self.health = msgspec.structs.replace(self.health, ranks=self.met)
+            case messages.Introduced():
+                self.met = self._planned(event.ranks)
             case messages.ModelFound():
                 if not self._folder_found().done():
                     self._folder_found().set_result(event.folder)
             case messages.Progress():
+                self._note(event)
                 self.tell(f"{event.stage} {event.detail}".strip())
             case messages.Ready():
                 self._recovered()
                 self._serving = True
-                self.health = msgspec.structs.replace(self.health, ready=event, ranks=self._planned(event.ranks))
+                self.notes.clear()
+                self.met = self._planned(event.ranks)
+                self.health = msgspec.structs.replace(self.health, ready=event, ranks=self.met)
                 if self._missing:
                     self._be("degraded", f"the model is served without {self._missing}")
                 else:
@@ -306,7 +339,30 @@ class EngineClient:
         """`ranks` of the group that has formed, by the numbers that were planned for them."""
         if not self._missing:
             return ranks
-        return [msgspec.structs.replace(facts, rank=self._members[facts.rank]) for facts in ranks]
+        return [
+            msgspec.structs.replace(
+                facts,
+                rank=self._members[facts.rank],
+                link=msgspec.structs.replace(facts.link, to=self._planned_number(facts.link.to)),
+            )
+            for facts in ranks
+        ]
+
+    def _planned_number(self, rank: int) -> int:
+        return self._members[rank] if self._missing and 0 <= rank < len(self._members) else rank
+
+    def _note(self, progress: messages.Progress) -> None:
+        """What one rank does; where the group has yet to form, all do it."""
+        text = f"{progress.stage} {progress.note or progress.detail}".strip()
+        if progress.stage in ("meeting", "forming"):
+            self.notes.clear()
+            self.notes[EVERYBODY] = progress.detail
+        else:
+            self.notes[self._planned_number(progress.rank)] = text
+
+    def _forget_ranks(self) -> None:
+        self.met = []
+        self.notes.clear()
 
     def _command(self, command: messages.Command) -> None:
         if self._send is not None:

@@ -37,6 +37,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     channel.on_drain = lambda: _ask_to_drain(link, place.rank)
     channel.send(Progress("loading", settings.model or "a small random model"))
     part = _load(settings, link)
+    meter.loaded()
     meter.refresh(0, 0)
     link.send(meter.figures)
     if part.files:
@@ -53,7 +54,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
         message = link.receive()
         with meter.working():
             loop.carry_out(message)
-        meter.refresh(loop.conveyor.busy_seconds, loop.conveyor.tokens)
+        meter.refresh(loop.conveyor.busy_seconds, loop.conveyor.tokens, relay)
         freed.give_back()
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from mlxserve.config import Settings
 from mlxserve.engine.assembly import Assembly
+from mlxserve.engine.census import Census
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.check import report, time_passes
 from mlxserve.engine.context import context_length
@@ -55,9 +56,11 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
 def _lead(settings: Settings, channel: EngineChannel, team: Team, group: mx.distributed.Group | None) -> NoReturn:
     if group is not None:
         team.assemble(group)
+    team.introduce()
     channel.show_life()
     team.watch()
     part = _load(settings, channel, team)
+    team.meter.loaded()
     if part.files:
         channel.at_end = part.files.close
     assembly = Assembly(settings, team.await_loaded(part.said))
@@ -88,6 +91,7 @@ def _begin(
     measure(pipeline, pace)
     before = mx.get_active_memory()
     if draft_model := _draft_model(assembly, part, ready, channel):
+        team.meter.loaded()
         assembly = assembly.beside(mx.get_active_memory() - before)
         ledger = assembly.ledger()
         ready = msgspec.structs.replace(ready, context_length=min(ready.context_length, ledger.longest))
@@ -96,10 +100,12 @@ def _begin(
     scheduler = assembly.scheduler(pipeline, pace, ledger, prefixes, draft_model)
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not look at it again
-    team.show(ready.ranks)
+    census = Census(scheduler, ledger, prefixes)
+    census.take(at_rest=True)
+    team.show(ready.ranks, census)
     channel.loaded()
     channel.send(ready)
-    _serve(Desk(scheduler, channel, ready, part.folder), scheduler, pipeline, channel, team, record)
+    _serve(Desk(scheduler, channel, ready, part.folder), scheduler, pipeline, channel, team, census, record)
 
 
 def _check(
@@ -107,7 +113,7 @@ def _check(
 ) -> NoReturn:
     """Print what was found, then end on every rank. Raises CheckFailed."""
     seconds = time_passes(pipeline)
-    team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
+    team.meter.refresh(pipeline.busy_seconds, pipeline.tokens, pipeline.relay)
     team.await_figures()
     try:
         for line in report(team.current(ready.ranks), team.tokens(), findings, seconds):
@@ -131,7 +137,7 @@ def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, t
     """Warm up, and say what is served."""
     settings = assembly.settings
     vocabulary = warm_up(pipeline)
-    team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
+    team.meter.refresh(pipeline.busy_seconds, pipeline.tokens, pipeline.relay)
     return Ready(
         model_type=part.loaded.trace.model_type,
         vocab_size=vocabulary,
@@ -166,6 +172,7 @@ def _serve(
     pipeline: Pipeline,
     channel: EngineChannel,
     team: Team,
+    census: Census,
     record: PrefixRecord | None,
 ) -> NoReturn:
     """Step while there is something to do, sleep on the pipe while there is not."""
@@ -179,9 +186,10 @@ def _serve(
             desk.take(channel.orders.get())
         with team.meter.working():
             step = scheduler.step()
-        team.meter.refresh(pipeline.busy_seconds, pipeline.tokens)
+        team.meter.refresh(pipeline.busy_seconds, pipeline.tokens, pipeline.relay)
         if step != nothing:
             channel.send(step)
+        census.take(at_rest=not scheduler.busy)
         if record:
             record.keep(idle=not scheduler.busy)
         freed.give_back()
@@ -195,6 +203,7 @@ def _awaited(channel: EngineChannel, pipeline: Pipeline, team: Team, freed: Free
         except Empty:
             with team.meter.working():
                 prove(pipeline)
+            team.meter.refresh(pipeline.busy_seconds, pipeline.tokens, pipeline.relay)
             freed.give_back()
 
 

@@ -62,6 +62,14 @@ class Ledger:
         """What a batch with rows of these lengths has allocated at most, on each rank."""
         return [int(self._bytes_on(rank.footprint, list(lengths)) * GROWTH) for rank in self._ranks]
 
+    def held(self, batches: Sequence[Sequence[int]]) -> list[int]:
+        """Bytes of the caches of batches with rows of these lengths, on each rank, between two passes."""
+        return [sum(rank.footprint.batch_bytes(list(lengths)) for lengths in batches) for rank in self._ranks]
+
+    def share(self, held: Sequence[int]) -> float:
+        """Of what running sequences may take, what they have where so much is `held`; of the fullest rank, 0 to 1."""
+        return max((min(1.0, taken / rank.bytes) for taken, rank in zip(held, self._ranks, strict=True)), default=0.0)
+
     def fits(self, *batches: Sequence[int]) -> bool:
         """Whether batches with rows of these lengths fit every rank together."""
         taken = [sum(rank) for rank in zip(*map(self.bytes_of, batches), strict=True)]

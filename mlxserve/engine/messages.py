@@ -72,8 +72,34 @@ class AskToDrain(msgspec.Struct, frozen=True, tag="ask-to-drain"):
 Command = Submit | Cancel | Shutdown | AskToDrain
 
 
+class MemoryFacts(msgspec.Struct, frozen=True):
+    """One rank's memory, in bytes; 0 where it is not known."""
+
+    weights: int = 0
+    kv: int = 0
+    """Caches of running sequences."""
+    prefix: int = 0
+    """Stored prefixes."""
+    cache: int = 0
+    """Buffers that MLX has freed and keeps for reuse."""
+    free: int = 0
+    """What programs may still take of the machine; on a Mac what its GPU should be given beside what this rank has."""
+    total: int = 0
+    """All that the machine has."""
+
+
+class LinkFacts(msgspec.Struct, frozen=True):
+    """What one rank gives to the next."""
+
+    to: int = -1
+    """The rank that it gives to; -1: there is no other."""
+    seconds: float = 0.0
+    """Of the quickest exchange in the last seconds, which all ranks take part in; 0: not known."""
+    bytes_per_second: float = 0.0
+
+
 class RankFacts(msgspec.Struct, frozen=True):
-    """One rank, as /health shows it."""
+    """One rank, as /health and /traffic show it."""
 
     rank: int
     host: str
@@ -86,6 +112,40 @@ class RankFacts(msgspec.Struct, frozen=True):
     tokens_per_second: float = 0.0
     busy: float = 0.0
     """Share of the last seconds in which this rank computed, 0 to 1."""
+    memory: MemoryFacts = MemoryFacts()
+    link: LinkFacts = LinkFacts()
+
+
+class Sums(msgspec.Struct):
+    """What an engine has done since it began."""
+
+    prefix_asked: int = 0
+    """Tokens of prompts that were looked for among the stored prefixes…"""
+    prefix_found: int = 0
+    """…and those of them that were there."""
+    drafted: int = 0
+    """Tokens that were guessed…"""
+    accepted: int = 0
+    """…and those of them that were right."""
+    decode_steps: int = 0
+    decode_rows: int = 0
+    """Sequences of all decode steps together."""
+    chunks: int = 0
+    """Chunks of prompts…"""
+    chunk_tokens: int = 0
+    """…and their tokens."""
+    put_backs: int = 0
+    """How often a sequence was put back for want of memory."""
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            *(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True))
+        )
+
+    def __sub__(self, other: Sums) -> Sums:
+        return Sums(
+            *(a - b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True))
+        )
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):
@@ -104,6 +164,16 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
     stage: Literal["meeting", "forming", "downloading", "loading", "warming"]
     detail: str = ""
+    rank: int = 0
+    """Which rank does it…"""
+    note: str = ""
+    """…and what that is, without its name; empty: `detail` has no name in it."""
+
+
+class Introduced(msgspec.Struct, frozen=True, tag="introduced"):
+    """The ranks that have met, before anything is loaded; their layers are not known yet."""
+
+    ranks: list[RankFacts]
 
 
 class ModelFound(msgspec.Struct, frozen=True, tag="model"):
@@ -178,9 +248,12 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
 
 
 class Figures(msgspec.Struct, frozen=True, tag="figures"):
-    """The ranks as they are now; sent about once a second while something runs."""
+    """The ranks as they are now, and what was done; sent about once a second while something changes."""
 
     ranks: list[RankFacts]
+    sums: Sums = msgspec.field(default_factory=Sums)
+    kv_share: float = 0.0
+    """Of the memory that running sequences may take, what they have; of the rank that has the least left."""
 
 
 class DrainAsked(msgspec.Struct, frozen=True, tag="drain-asked"):
@@ -196,4 +269,4 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     message: str
 
 
-Event = Checked | Alive | Progress | ModelFound | Ready | Step | Failed | Figures | DrainAsked | Ended
+Event = Checked | Alive | Progress | Introduced | ModelFound | Ready | Step | Failed | Figures | DrainAsked | Ended

@@ -1,4 +1,4 @@
-"""What each rank has done and holds, for /health: counted by the MLX thread, read by others."""
+"""What each rank has done and holds, for /health and /traffic: counted by the MLX thread, read by others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from contextlib import contextmanager
 import mlx.core as mx
 import msgspec
 
-from mlxserve.engine.messages import RankFacts
+from mlxserve.engine.messages import LinkFacts, MemoryFacts, RankFacts
+from mlxserve.pipeline.free_memory import room_bytes, total_bytes
 from mlxserve.pipeline.link import Heartbeat
+from mlxserve.pipeline.relay import Relay
 
 WINDOW_SECONDS = 5.0
 _UNMEASURED_SECONDS = 120.0
@@ -21,6 +23,8 @@ _MEASURED = 20
 _LONGER = 20.0
 """How many times the longest tick so far one may take: contexts grow, and machines do other things, too."""
 _LEAST_SECONDS = 20.0
+_LOOK_SECONDS = 1.0
+"""Between two looks at what takes longer than a tick should be held up for."""
 
 
 class Meter:
@@ -32,6 +36,11 @@ class Meter:
         """By `time.monotonic`, while a tick is being carried out."""
         self._ticks = 0
         self._longest = 0.0
+        self._weights_bytes = 0
+        self._total_bytes = total_bytes()
+        self._free_bytes = 0
+        self._exchange_seconds = 0.0
+        self._next_look = 0.0
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -49,9 +58,29 @@ class Meter:
             return _UNMEASURED_SECONDS
         return max(_LEAST_SECONDS, _LONGER * self._longest)
 
-    def refresh(self, busy_seconds: float, tokens: int) -> None:
-        """Take down counters and memory. To be called by the MLX thread alone."""
-        self.figures = Heartbeat(busy_seconds, tokens, mx.get_active_memory(), mx.get_peak_memory())
+    def loaded(self) -> None:
+        """What this process holds now are weights. To be called by the MLX thread alone, as the next."""
+        self._weights_bytes = mx.get_active_memory()
+
+    def refresh(self, busy_seconds: float, tokens: int, relay: Relay | None = None) -> None:
+        """Take down counters and memory."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            self._free_bytes = max(0, room_bytes())
+            self._exchange_seconds = relay.latency() if relay else 0.0
+        self.figures = Heartbeat(
+            busy_seconds,
+            tokens,
+            mx.get_active_memory(),
+            mx.get_peak_memory(),
+            self._weights_bytes,
+            mx.get_cache_memory(),
+            self._free_bytes,
+            self._total_bytes,
+            relay.given_bytes if relay else 0,
+            self._exchange_seconds,
+        )
 
 
 class Rates:
@@ -68,10 +97,22 @@ class Rates:
             self._samples.popleft()
         then, before = self._samples[0]
         seconds = max(now - then, 1e-9)
+        link = LinkFacts(
+            facts.link.to,
+            figures.exchange_seconds,
+            round((figures.given_bytes - before.given_bytes) / seconds) if then < now else 0,
+        )
         return msgspec.structs.replace(
             facts,
             memory_bytes=figures.memory_bytes or facts.memory_bytes,
             peak_memory_bytes=figures.peak_memory_bytes,
             tokens_per_second=round((figures.tokens - before.tokens) / seconds, 1) if then < now else 0.0,
             busy=round(min(1.0, (figures.busy_seconds - before.busy_seconds) / seconds), 3) if then < now else 0.0,
+            memory=MemoryFacts(
+                weights=figures.weights_bytes,
+                cache=figures.cache_bytes,
+                free=figures.free_bytes,
+                total=figures.total_bytes,
+            ),
+            link=link,
         )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
 from typing import NoReturn
 
+from mlxserve import logs
 from mlxserve.bundle import build_id
 from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
@@ -37,8 +37,7 @@ def main(arguments: list[str]) -> NoReturn:
     channel = EngineChannel(int(arguments[0]))
     settings = channel.receive_settings()
     channel.start()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("mlxserve").setLevel(settings.log_level.upper())
+    logs.set_up(settings)
     try:
         check_build(arguments[1])
         check_device()
@@ -50,7 +49,7 @@ def main(arguments: list[str]) -> NoReturn:
         if "[ring]" in str(error):
             time.sleep(_LEAVING_SECONDS)
             channel.end(RankLost.exit_code, f"a rank is lost: {error}")
-        logger.exception("the engine of rank %d failed", settings.place.rank)
+        logger.exception("the engine failed")
         channel.end(1, f"the engine failed: {type(error).__name__}: {error}")
 
 

@@ -15,7 +15,7 @@ from mlxserve.engine.decoding import Decoding, Group
 from mlxserve.engine.drawing import Drawing, Flight
 from mlxserve.engine.grouping import Grouping
 from mlxserve.engine.memory import Ledger
-from mlxserve.engine.messages import Reading, Step
+from mlxserve.engine.messages import Reading, Step, Sums
 from mlxserve.engine.pace import Pace
 from mlxserve.engine.prefill import CHUNKS_TOGETHER, PromptBatch, chunk_size, longest_chunk, tapered
 from mlxserve.engine.prefix import PrefixIndex
@@ -69,6 +69,8 @@ class Scheduler:
         self._landed: list[Group] = []
         self._open: dict[int, Sequence] = {}
         self._batches = 0
+        self.sums = Sums()
+        """What has been done, but for what the stored prefixes were good for."""
         self._held_up = False
         """Whether none of those that wait could be let in, for want of memory or of what others are reading."""
 
@@ -83,6 +85,13 @@ class Scheduler:
             or self._drawing.unread
             or self._pipeline.in_flight
         )
+
+    @property
+    def lengths(self) -> list[list[int]]:
+        """Tokens in the caches of each row of each batch."""
+        groups = [*self._decoding.groups, *self._decoding.joining, *self._landed]
+        batches = [*(group.sequences for group in groups), *(batch.sequences for batch in self._reading)]
+        return [[sequence.read for sequence in sequences] for sequences in batches]
 
     def add(self, sequence: Sequence) -> None:
         """Take on a sequence."""
@@ -171,6 +180,7 @@ class Scheduler:
             if not rows or sum(sequence.stays for sequence in self._decoding.sequences) < 2:
                 return
             max(rows, key=lambda sequence: sequence.id).put_back = True
+            self.sums.put_backs += 1
 
     def _lengths(self, more: int) -> list[int]:
         """Tokens of every sequence that has a row, `more` of each that is decoded."""
@@ -230,6 +240,8 @@ class Scheduler:
             self._allowance.nothing_runs()
         prompts.chunk = 0 if self._decoding.rows else prompts.chunk or self._idle_chunk(prompts)
         work = prompts.next_chunk(size)
+        self.sums.chunks += 1
+        self.sums.chunk_tokens += sum(work.lengths) or work.tokens.size
         if self._decoding.rows:
             gap = self._pace.ranks > 1 and self._decoding.ready is None
             self._allowance.spend(work.tokens.size, self._decoding_tokens, gap)
@@ -244,6 +256,8 @@ class Scheduler:
     def _decode(self, group: Group, step: Step) -> Work:
         guesses = self._guesses(group, step)
         work = self._decoding.step(group, guesses)
+        self.sums.decode_steps += 1
+        self.sums.decode_rows += group.rows
         self._allowance.decode_step(work.tokens.size)
         self._flights.append(Flight(list(group.sequences), group, guesses=guesses))
         return work
@@ -280,6 +294,8 @@ class Scheduler:
         verdicts = self._drawing.verify(flight, logits, step)
         if self._speculation and flight.guesses:
             self._speculation.settle(flight.sequences, flight.guesses, verdicts)
+            self.sums.drafted += sum(map(len, flight.guesses.rows))
+            self.sums.accepted += sum(max(0, len(verdict.tokens) - 1) for verdict in verdicts)
         assert isinstance(flight.origin, Group)
         flight.origin.inputs = mx.array([[sequence.tokens[-1]] for sequence in flight.sequences], mx.int32)
         flight.origin.rejected = [verdict.trim for verdict in verdicts] if any(one.trim for one in verdicts) else []

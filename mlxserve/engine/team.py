@@ -7,10 +7,12 @@ import time
 from typing import NoReturn
 
 import mlx.core as mx
+import msgspec
 
 from mlxserve.config import Settings
+from mlxserve.engine.census import Census
 from mlxserve.engine.channel import EngineChannel
-from mlxserve.engine.messages import DrainAsked, Figures, Progress, RankFacts, Shutdown
+from mlxserve.engine.messages import DrainAsked, Figures, Introduced, LinkFacts, Progress, RankFacts, Shutdown
 from mlxserve.engine.meter import Meter, Rates
 from mlxserve.errors import RankLost, UserError
 from mlxserve.pipeline.control import Worker, dismiss, invite
@@ -26,7 +28,6 @@ class Team:
     def __init__(self, channel: EngineChannel, settings: Settings) -> None:
         self._channel = channel
         self._settings = settings
-        self._facts: list[RankFacts] = []
         self._rates = [Rates() for _ in range(settings.place.world_size)]
         self._leaving = threading.Event()
         self.workers: list[Worker] = []
@@ -45,6 +46,11 @@ class Team:
             _require_equal(
                 f"rank 0 ({own.host}) runs", own.versions, f"{worker.peer} runs", worker.hello.versions, advice
             )
+
+    def introduce(self) -> None:
+        """Tell the node who is there."""
+        ranks = self._settings.place.world_size
+        self._channel.send(Introduced(self.facts([range(0)] * ranks)))
 
     def watch(self) -> None:
         """Notice from now on a silent worker, and a tick that does not end."""
@@ -93,19 +99,33 @@ class Team:
         """Every rank, without figures."""
         hellos = [introduce(0), *(worker.hello for worker in self.workers)]
         return [
-            RankFacts(hello.rank, hello.host, hello.pid, hello.device, calls.start, calls.stop - 1, 0)
+            RankFacts(
+                hello.rank,
+                hello.host,
+                hello.pid,
+                hello.device,
+                calls.start,
+                calls.stop - 1,
+                0,
+                link=LinkFacts((hello.rank + 1) % len(hellos) if self.workers else -1),
+            )
             for hello, calls in zip(hellos, split, strict=True)
         ]
 
-    def show(self, facts: list[RankFacts]) -> None:
-        """From now on, tell the node about these ranks once a second while their figures change."""
-        self._facts = facts
-        threading.Thread(target=self._report, daemon=True, name="figures").start()
+    def show(self, facts: list[RankFacts], census: Census) -> None:
+        """From now on, tell the node about these ranks and what they do once a second while that changes."""
+        threading.Thread(target=self._report, args=(facts, census), daemon=True, name="figures").start()
 
     def current(self, facts: list[RankFacts]) -> list[RankFacts]:
         """`facts` with the figures of this moment."""
         figures = [self.meter.figures, *(worker.figures for worker in self.workers)]
-        return [rates.facts(one, beat) for rates, one, beat in zip(self._rates, facts, figures, strict=True)]
+        now = [rates.facts(one, beat) for rates, one, beat in zip(self._rates, facts, figures, strict=True)]
+        # All ranks leave an exchange together, and who came last to it waited for nobody.
+        seconds = min((one.link.seconds for one in now if one.link.seconds), default=0.0)
+        return [
+            msgspec.structs.replace(one, link=msgspec.structs.replace(one.link, seconds=round(seconds, 6)))
+            for one in now
+        ]
 
     def dismiss(self, leave: Leave) -> None:
         """Let every worker end."""
@@ -116,17 +136,18 @@ class Team:
         for worker in self.workers:
             worker.send(message)
 
-    def _report(self) -> None:
+    def _report(self, facts: list[RankFacts], census: Census) -> None:
+        told = Figures(facts)
         while True:
             time.sleep(HEARTBEAT_SECONDS)
-            now = self.current(self._facts)
-            if now != self._facts:
-                self._facts = now
-                self._channel.send(Figures(now))
+            now = Figures(census.completed(self.current(facts)), census.sums, census.kv_share)
+            if now != told:
+                told = now
+                self._channel.send(now)
 
     def _take_note(self, worker: Worker, message: Message) -> bool:
         if isinstance(message, LoadingNote):
-            self._channel.send(Progress("loading", f"{worker.peer}: {message.text}"))
+            self._channel.send(Progress("loading", f"{worker.peer}: {message.text}", worker.hello.rank, message.text))
             return True
         if isinstance(message, Loaded) and message.error:
             self._end_all(worker, message.exit_code, f"{worker.peer}: {message.error}")

@@ -20,7 +20,7 @@ class Lines:
     def __init__(self, target: BinaryIO, label: str, number: int) -> None:
         self._target = target
         self._rest = b""
-        self._prefix = f"[{label}] ".encode()
+        self._plain_prefix = self._prefix = f"[{label}] ".encode()
         if target.isatty() and "NO_COLOR" not in os.environ:
             self._prefix = f"\033[{COLOURS[number % len(COLOURS)]}m[{label}]\033[0m ".encode()
 
@@ -39,12 +39,18 @@ class Lines:
     def _write(self, lines: list[bytes]) -> None:
         drawn = (line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)
         try:
-            self._target.write(b"".join(self._prefix + line + b"\n" for line in drawn))
+            self._target.write(b"".join(self._labelled(line) + b"\n" for line in drawn))
             self._target.flush()
         except BrokenPipeError:
             streams.drop(self._target)  # nobody reads it any more, but the rank goes on
         except OSError:
             pass  # a full disk may have room for later lines
+
+    def _labelled(self, line: bytes) -> bytes:
+        """`line` with its rank, which it may name itself; objects for programs do."""
+        if line.startswith(b'{"'):
+            return line
+        return self._prefix + line.removeprefix(self._plain_prefix)
 
 
 def say(sentence: str) -> None:

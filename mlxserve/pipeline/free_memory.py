@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def usable_bytes() -> int:
 def room_bytes() -> int:
     """The same without what this process has taken, on macOS too: room for another model beside one."""
     return usable_bytes() - (mx.get_active_memory() if sys.platform == "darwin" else 0)
+
+
+def total_bytes() -> int:
+    """All memory that this machine has, bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_bytes(place: Place, at_first: int) -> int:

@@ -70,6 +70,17 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="beat"):
     tokens: int = 0
     memory_bytes: int = 0
     peak_memory_bytes: int = 0
+    weights_bytes: int = 0
+    cache_bytes: int = 0
+    """Buffers that MLX has freed and keeps for reuse."""
+    free_bytes: int = 0
+    """What programs may still take of the machine."""
+    total_bytes: int = 0
+    """All that the machine has."""
+    given_bytes: int = 0
+    """Hidden states that were given to the next rank."""
+    exchange_seconds: float = 0.0
+    """Of the quickest exchange in the last second with any; 0: there was none."""
 
 
 class LoadingNote(msgspec.Struct, frozen=True, tag="note"):

@@ -42,6 +42,8 @@ class Pipeline(Protocol):
     depth: int
     """Ticks from an item's entry until its logits are there."""
     batchable: bool
+    relay: Relay | None
+    """What carries hidden states between the ranks, where there are several."""
 
     @property
     def busy_seconds(self) -> float:
@@ -74,6 +76,7 @@ class OneRank:
 
     depth = 1
     in_flight = False
+    relay: Relay | None = None
 
     def __init__(self, stage: Stage, batchable: bool) -> None:
         self._stage = stage
@@ -117,6 +120,7 @@ class ManyRanks:
         self._tick = 0
         self.depth = len(split)
         self.batchable = batchable
+        self.relay: Relay | None = relay
 
     @property
     def in_flight(self) -> bool:

@@ -6,6 +6,7 @@ Which collective, measured times say: rank 0's, the same on every rank, so that 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -46,6 +47,10 @@ class Relay:
         self._collectives: dict[Way, Collective] = {"all_sum": Sum(group), "all_gather": Gather(group)}
         self._times: Times = {}
         self._chosen: dict[tuple[int, ...], Way] = {}
+        self._quickest = math.inf
+        self._latency = 0.0
+        self.given_bytes = 0
+        """What this rank has given to the next, all together."""
 
     def prefer(self, times: Times) -> None:
         """From now on take the way that is faster by `times`, which must be equal on all ranks."""
@@ -70,13 +75,25 @@ class Relay:
         words = [parcel.words if parcel else 0 for parcel in parcels]
         if not any(words):
             return None
+        started = time.perf_counter()
         with mx.stream(mx.cpu):
             packed = None if mine is None else _packed(mine)
             received = self._collectives[way or self.way(words)].carry(words, packed, self._before)
             parcel = parcels[self._before]
             taken = None if parcel is None else _unpacked(received, parcel)
             mx.eval(received if taken is None else taken)
-            return taken
+        self._quickest = min(self._quickest, time.perf_counter() - started)
+        self.given_bytes += words[self._rank] * WORD
+        return taken
+
+    def latency(self) -> float:
+        """Seconds of the quickest exchange since this was asked last, or before; 0 where there was none.
+
+        Who comes last to an exchange waits for nobody: the quickest of all ranks is the time of the network alone.
+        """
+        if self._quickest < math.inf:
+            self._latency, self._quickest = self._quickest, math.inf
+        return self._latency
 
     def _seconds(self, way: Way, words: list[int]) -> float:
         """What the exchange would take, by the times measured."""

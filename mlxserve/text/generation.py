@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any, Protocol
 
 import msgspec
 
@@ -13,7 +14,7 @@ from mlxserve.engine.client import EngineClient, Generated
 from mlxserve.engine.messages import FinishReason, Likelihood, PromptLikelihoods, Reading, Sampling
 from mlxserve.text.format import Tools, call_of
 from mlxserve.text.output import OutputReader
-from mlxserve.text.pieces import Content, Piece, TokenLogprob, ToolCall
+from mlxserve.text.pieces import Content, Piece, PromptRead, TokenLogprob, ToolCall
 from mlxserve.text.tokenizer import Tokenizer
 
 
@@ -40,6 +41,18 @@ class Task(msgspec.Struct, frozen=True):
     borders: list[int] = []
     """As in messages.Submit, and so is the next."""
     client: str = ""
+
+
+class Watcher(Protocol):
+    """Somebody who counts what becomes of generations."""
+
+    def reads(self) -> None:
+        """The engine has begun to read a prompt."""
+        ...
+
+    def writes(self, tokens: int, seconds: float) -> None:
+        """So many tokens came, so long after those before; 0: they are the first."""
+        ...
 
 
 class Generation:
@@ -73,6 +86,9 @@ class Generation:
         self.first_token_at = 0.0
         self.last_token_at = 0.0
         """Both by `time.perf_counter`; 0 until there is one."""
+        self.watcher: Watcher | None = None
+        self._number: int | None = None
+        self._reading_since = 0.0
 
     @property
     def reasoning_tokens(self) -> int:
@@ -104,8 +120,15 @@ class Generation:
         """The one that ended it; empty if none did."""
         return self._reader.stop_string
 
-    async def pieces(self) -> AsyncGenerator[Piece, None]:
+    def pieces(self) -> AsyncGenerator[Piece, None]:
         """The answer as it comes. Closing the iterator ends the sequence. Raises what EngineClient.generate raises."""
+        return self._told(progress=False)
+
+    def told(self, progress: bool) -> AsyncGenerator[Piece | PromptRead, None]:
+        """The same; with `progress` and before it how far the prompt is read."""
+        return self._told(progress)
+
+    async def _told(self, progress: bool) -> AsyncGenerator[Any, None]:
         task = self._task
         events = self._engine.generate(
             task.prompt,
@@ -117,6 +140,7 @@ class Generation:
             task.grammar,
             task.borders,
             task.client,
+            self._begun,
         )
         self.open = True
         try:
@@ -125,6 +149,8 @@ class Generation:
                     match event:
                         case Reading():
                             self._note(event)
+                            if progress:
+                                yield self._prompt_read(event)
                         case PromptLikelihoods():
                             self.prompt_likelihoods += event.likelihoods
                         case Generated():
@@ -135,14 +161,32 @@ class Generation:
         finally:
             self.open, self.over = False, True
 
+    def _prompt_read(self, reading: Reading) -> PromptRead:
+        elapsed = time.perf_counter() - self._reading_since
+        return PromptRead(reading.total, self.cached_tokens, reading.done, round(1e3 * elapsed))
+
+    def cancel(self) -> None:
+        """Free its place in the engine at once; whoever iterates `pieces` gets RequestCancelled."""
+        if self._number is not None:
+            self._engine.cancel(self._number)
+
+    def _begun(self, number: int) -> None:
+        self._number = number
+
     def _note(self, reading: Reading) -> None:
         """Take down how far the prompt is read. It may be read again: what was cached at first counts."""
         if not self.prompt_tokens_read:
             self.cached_tokens = reading.cached
+            self._reading_since = time.perf_counter()
+            if self.watcher:
+                self.watcher.reads()
         self.prompt_tokens_read = reading.done
 
     def _read(self, event: Generated) -> list[Piece]:
-        self.last_token_at = time.perf_counter()
+        now = time.perf_counter()
+        if self.watcher and event.tokens:
+            self.watcher.writes(len(event.tokens), now - self.last_token_at if self.last_token_at else 0.0)
+        self.last_token_at = now
         self.first_token_at = self.first_token_at or self.last_token_at
         by_stop_token = event.finish == "stop"
         tokens = event.tokens[:-1] if by_stop_token else event.tokens

@@ -43,3 +43,15 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 Piece = Content | Reasoning | ToolCall
+
+
+class PromptRead(msgspec.Struct, frozen=True):
+    """How far the prompt is read, told before its answer: `processed` of `total` tokens, as llama-server names them.
+
+    `cache` of those processed had been read before; `time_ms` since reading began.
+    """
+
+    total: int
+    cache: int
+    processed: int
+    time_ms: int

@@ -320,7 +320,7 @@ async def test_each_answer_is_one_line_in_the_log_without_its_text(
         assert await _text(claude, stream) == "Secret"
     lines = [record.getMessage() for record in caplog.records if record.name == "mlxserve.api"]
     assert len(lines) == 2
-    assert all(line.startswith("msg_") and "status=200" in line for line in lines)
+    assert all("/v1/messages" in line and "status=200" in line and "answer=msg_" in line for line in lines)
     assert "Secret" not in caplog.text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -22,6 +21,7 @@ from mlxserve.api.models import check_model
 from mlxserve.api.question import PromptTooLong, asked, generations
 from mlxserve.api.serving import serving_of
 from mlxserve.api.sse import EventStream
+from mlxserve.api.traffic.exchange import exchange_of
 from mlxserve.text.generation import Generation
 from mlxserve.text.pieces import Piece, ToolCall
 
@@ -45,7 +45,7 @@ class Reply(msgspec.Struct):
 
 async def create_message(http: Request) -> Response:
     """Everything that can be refused is refused before the first byte; then the answer, streamed or whole."""
-    serving, started = serving_of(http), time.perf_counter()
+    serving = serving_of(http)
     body = await read_body(http, serving.body_limit)
     request = decode(body, DECODER)
     check_model(serving, request.model)
@@ -55,10 +55,10 @@ async def create_message(http: Request) -> Response:
         raise _too_long(error) from None
     reply = Reply(serving.name, generation, request.one_call)
     if request.stream:
-        events = streamed(reply.id, [generation], started, _events(reply), reply.failed, last=b"")
+        events = streamed(exchange_of(http), reply.id, [generation], _events(reply), reply.failed, last=b"")
         answer: Response = EventStream(events, lambda: generation.progress, serving.keep_alive, PING)
     else:
-        answer = await whole(http, reply.id, [generation], started, _body(reply))
+        answer = await whole(http, reply.id, [generation], _body(reply))
     answer.headers["request-id"] = reply.request_id
     return answer
 

@@ -12,6 +12,7 @@ from mlxserve.api.completions.request import CompletionRequest
 from mlxserve.api.completions.shape import Choice, Completion, choice_of, new_id, timings, usage_of
 from mlxserve.api.completions.writer import ChoiceWriter, Part
 from mlxserve.api.merge import merged
+from mlxserve.text.pieces import PromptRead
 
 
 class Answer:
@@ -34,7 +35,8 @@ class Answer:
         """The whole answer, when all is written."""
         parts: list[list[Part]] = [[] for _ in self._writers]
         async for index, part, _ in self._parts():
-            parts[index].append(part)
+            if isinstance(part, Part):
+                parts[index].append(part)
         choices = [
             choice_of(index, parts[number], self._writers[number].finish_reason)
             for index, number in enumerate(self._chosen())
@@ -47,8 +49,12 @@ class Answer:
     async def events(self) -> AsyncGenerator[bytes, None]:
         """The stream's chunks; the reason why a choice ends comes in one of its own."""
         encoder = msgspec.json.Encoder()
-        async for index, part, last in self._parts():
-            if part:
+        async for index, part, last in self._parts(bool(self._request.return_progress)):
+            if isinstance(part, PromptRead):
+                chunk = self._chunk(Choice(index))
+                chunk.prompt_progress = part
+                yield _event(encoder, chunk)
+            elif part:
                 yield _event(encoder, self._chunk(Choice(index, part.text, part.logprobs)))
             if last:
                 chunk = self._chunk(Choice(index, finish_reason=self._writers[index].finish_reason))
@@ -59,12 +65,15 @@ class Answer:
             chunk.usage = usage_of(self._writers, self._request.candidates)
             yield _event(encoder, chunk)
 
-    async def _parts(self) -> AsyncGenerator[tuple[int, Part, bool], None]:
+    async def _parts(self, progress: bool = False) -> AsyncGenerator[tuple[int, Part | PromptRead, bool], None]:
         """Each part as it comes, with its writer's number, and whether it is that one's last."""
         unbegun = set(range(len(self._writers)))
-        async with aclosing(merged([generation.pieces() for generation in self.generations])) as arriving:
+        async with aclosing(merged([generation.told(progress) for generation in self.generations])) as arriving:
             async for index, piece in arriving:
                 writer = self._writers[index]
+                if isinstance(piece, PromptRead):
+                    yield index, piece, False
+                    continue
                 if index in unbegun:
                     unbegun.discard(index)
                     yield index, writer.begin(), False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +19,7 @@ from mlxserve.api.models import check_model
 from mlxserve.api.question import check_bias
 from mlxserve.api.serving import Serving, serving_of
 from mlxserve.api.sse import EventStream
+from mlxserve.api.traffic.exchange import exchange_of
 from mlxserve.engine.messages import Ready
 from mlxserve.text.generation import Task
 from mlxserve.text.tokenizer import Tokenizer
@@ -30,17 +29,18 @@ DECODER = msgspec.json.Decoder(CompletionRequest)
 
 async def create_completion(http: Request) -> Response:
     """Everything that can be refused is refused before the first byte; then the answer, streamed or whole."""
-    serving, started = serving_of(http), time.perf_counter()
+    serving, exchange = serving_of(http), exchange_of(http)
     body = await read_body(http, serving.body_limit)
     request = decode(body, DECODER)
     check_model(serving, request.model)
     refuse_unsupported(request, NOTHING)
     request.check()
-    answer = Answer(serving.name, request, await _writers(serving, request, len(body), client_of(http)), started)
+    writers = await _writers(serving, request, len(body), client_of(http))
+    answer = Answer(serving.name, request, writers, exchange.started)
     if request.stream:
-        events = streamed(answer.identity.id, answer.generations, started, answer.events())
+        events = streamed(exchange, answer.identity.id, answer.generations, answer.events())
         return EventStream(events, answer.progress, serving.keep_alive)
-    return await whole(http, answer.identity.id, answer.generations, started, answer.body())
+    return await whole(http, answer.identity.id, answer.generations, answer.body())
 
 
 async def _writers(serving: Serving, request: CompletionRequest, body_size: int, client: str) -> list[ChoiceWriter]:

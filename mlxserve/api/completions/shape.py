@@ -18,6 +18,7 @@ from mlxserve.api.answer import (
 from mlxserve.api.completions.likelihoods import Logprobs
 from mlxserve.api.completions.writer import ChoiceWriter, Part
 from mlxserve.engine.messages import FinishReason
+from mlxserve.text.pieces import PromptRead
 
 
 class Choice(msgspec.Struct):
@@ -38,6 +39,7 @@ class Completion(msgspec.Struct):
     system_fingerprint: str = FINGERPRINT
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
     timings: Timings | msgspec.UnsetType = msgspec.UNSET
+    prompt_progress: PromptRead | msgspec.UnsetType = msgspec.UNSET
 
 
 def new_id() -> str:

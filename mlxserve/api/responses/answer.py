@@ -39,9 +39,12 @@ class Incomplete(msgspec.Struct):
     reason: Literal["max_output_tokens"] = "max_output_tokens"
 
 
+FailureCode = Literal["server_error", "cancelled"]
+
+
 class Failure(msgspec.Struct):
     message: str
-    code: Literal["server_error"] = "server_error"
+    code: FailureCode = "server_error"
 
 
 class Answer(msgspec.Struct, kw_only=True):

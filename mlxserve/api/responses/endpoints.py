@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
@@ -27,6 +26,7 @@ from mlxserve.api.responses.store import Store, Stored
 from mlxserve.api.responses.tools import Toolbox
 from mlxserve.api.serving import Serving, serving_of
 from mlxserve.api.sse import EventStream
+from mlxserve.api.traffic.exchange import exchange_of
 from mlxserve.text.generation import Generation
 
 
@@ -42,17 +42,17 @@ class Asked(msgspec.Struct):
 
 async def create_response(http: Request) -> Response:
     """POST /v1/responses. Everything that can be refused is refused before the first byte."""
-    serving, store, started = serving_of(http), store_of(http), time.perf_counter()
+    serving, store = serving_of(http), store_of(http)
     asked = await _ask(http)
     request = asked.request
     answer = opened(request, serving.name, asked.toolbox, asked.generation)
     stored = Stored(answer, asked.inherited, asked.input)
-    run = Run(Narration(answer, asked.toolbox, asked.generation), partial(_keep, store, stored), started)
+    run = Run(Narration(answer, asked.toolbox, asked.generation), partial(_keep, store, stored), exchange_of(http))
     if request.background:
         return _in_background(serving, store, stored, run, bool(request.stream))
     if request.stream:
         return EventStream(run.events(), run.progress, serving.keep_alive)
-    return await whole(http, answer.id, [asked.generation], started, run.whole())
+    return await whole(http, answer.id, [asked.generation], run.whole())
 
 
 async def retrieve_response(http: Request) -> Response:

@@ -10,7 +10,7 @@ import msgspec
 
 from mlxserve.api.answer import LogprobEntry, logprobs_of
 from mlxserve.api.responses import events
-from mlxserve.api.responses.answer import Answer, Failure, Incomplete, responses_usage
+from mlxserve.api.responses.answer import Answer, Failure, FailureCode, Incomplete, responses_usage
 from mlxserve.api.responses.events import Event
 from mlxserve.api.responses.items import (
     Call,
@@ -82,10 +82,10 @@ class Narration:
         answer.status, answer.completed_at = "completed", int(time.time())
         yield events.Completed(response=answer)
 
-    def fail(self, message: str) -> Iterator[Event]:
-        """The events after which nothing can follow, for the engine could not go on."""
+    def fail(self, message: str, code: FailureCode = "server_error") -> Iterator[Event]:
+        """The events after which nothing can follow, for the engine could not go on or was not to."""
         yield from self._close("incomplete")
-        self.answer.status, self.answer.error = "failed", Failure(message)
+        self.answer.status, self.answer.error = "failed", Failure(message, code)
         self.answer.usage = responses_usage(self.generation)
         yield events.Failed(response=self.answer)
 

@@ -11,10 +11,11 @@ from contextlib import aclosing
 import msgspec
 
 from mlxserve.api.errors import INTERNAL, from_engine
-from mlxserve.api.request_log import CLIENT_GONE, log_answer
+from mlxserve.api.responses.answer import FailureCode
 from mlxserve.api.responses.events import Error, Event, encoded
 from mlxserve.api.responses.narration import Narration
-from mlxserve.errors import EngineError
+from mlxserve.api.traffic.exchange import CLIENT_GONE, Exchange
+from mlxserve.errors import EngineError, RequestCancelled
 
 log = logging.getLogger("mlxserve.api")
 
@@ -22,11 +23,11 @@ log = logging.getLogger("mlxserve.api")
 class Run:
     """To be made once."""
 
-    def __init__(self, narration: Narration, ended: Callable[[], None], started: float) -> None:
-        """`ended` is called when the answer is complete, before a client can know it; `started` as in request_log."""
+    def __init__(self, narration: Narration, ended: Callable[[], None], exchange: Exchange) -> None:
+        """`ended` is called when the answer is complete, before a client can know it."""
         self.narration = narration
         self._ended = ended
-        self._started = started
+        self._exchange = exchange
         self._numbers = itertools.count()
 
     def progress(self) -> str:
@@ -43,7 +44,8 @@ class Run:
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """The answer as a stream's events. An error is the last of them, since the headers are out."""
-        status = 500
+        status, reason = 500, ""
+        self._exchange.admit(self.narration.answer.id, [self.narration.generation])
         try:
             async with aclosing(self._events()) as events:
                 async for event in events:
@@ -54,15 +56,17 @@ class Run:
             raise
         except EngineError as error:
             refused = from_engine(error)
-            status = refused.status
-            for event in self.narration.fail(refused.detail.message):
+            status, reason = refused.status, refused.detail.message
+            code: FailureCode = "cancelled" if isinstance(error, RequestCancelled) else "server_error"
+            for event in self.narration.fail(refused.detail.message, code):
                 yield self.encoded(event)
         except Exception:
-            log.exception("%s failed", self.narration.answer.id)
+            reason = INTERNAL
+            log.exception("%s failed", self._exchange.id)
             for event in self._broken():
                 yield self.encoded(event)
         finally:
-            log_answer(self.narration.answer.id, status, [self.narration.generation], self._started)
+            self._exchange.end(status, reason)
 
     def encoded(self, event: Event) -> bytes:
         """`event` with its number. What ends an answer is known here before anybody is told."""

@@ -1,0 +1,1 @@
+"""The node's own account of requests, and what is told of it: /metrics, /traffic, /requests."""

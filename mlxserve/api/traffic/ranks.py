@@ -1,0 +1,77 @@
+"""The ranks as /traffic and /metrics show them: all that were planned, with what is known of each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mlxserve.config import Place
+from mlxserve.engine.client import EVERYBODY, EngineClient
+from mlxserve.engine.messages import RankFacts
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Bytes; 0 where they are not known. `cache` is what MLX keeps for reuse, `total` all that the machine has."""
+
+    weights: int
+    kv: int
+    prefix: int
+    cache: int
+    free: int
+    total: int
+
+
+class LinkTraffic(msgspec.Struct, frozen=True):
+    """What a rank gives to the next. `latency`: seconds of the quickest exchange of all ranks lately."""
+
+    to: int | None
+    latency: float | None
+    bytes_per_second: float
+
+
+class RankTraffic(msgspec.Struct, frozen=True):
+    """One rank. `layers`: the first and the last, the last before the first while they are not known."""
+
+    rank: int
+    host: str
+    device: str
+    pid: int
+    layers: tuple[int, int]
+    memory: Memory
+    busy: float
+    tokens_per_second: float
+    link: LinkTraffic
+    progress: str
+    """What it does until it serves."""
+
+
+def ranks_of(engine: EngineClient, place: Place) -> list[RankTraffic]:
+    """All of them, those that are missing too."""
+    met = {facts.rank: facts for facts in engine.met}
+    return [_rank(met.get(rank) or _unknown(rank, place), _progress(rank, engine)) for rank in range(place.world_size)]
+
+
+def _progress(rank: int, engine: EngineClient) -> str:
+    if engine.serves:
+        return "" if any(facts.rank == rank for facts in engine.met) else "missing"
+    return engine.notes.get(rank) or engine.notes.get(EVERYBODY) or "waiting"
+
+
+def _unknown(rank: int, place: Place) -> RankFacts:
+    address = place.addresses[rank] if rank < len(place.addresses) else ""
+    return RankFacts(rank, address.rpartition(":")[0], 0, "", 0, -1, 0)
+
+
+def _rank(facts: RankFacts, progress: str) -> RankTraffic:
+    memory, link = facts.memory, facts.link
+    return RankTraffic(
+        facts.rank,
+        facts.host,
+        facts.device,
+        facts.pid,
+        (facts.first_layer, facts.last_layer),
+        Memory(memory.weights, memory.kv, memory.prefix, memory.cache, memory.free, memory.total),
+        facts.busy,
+        facts.tokens_per_second,
+        LinkTraffic(None if link.to < 0 else link.to, link.seconds or None, link.bytes_per_second),
+        progress,
+    )
