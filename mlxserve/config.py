@@ -97,6 +97,8 @@ class Settings(msgspec.Struct, frozen=True):
     silence_timeout: float = 5.0
     """Seconds without a word from a peer after which it counts as lost."""
     chat_template: str = ""
+    trace: str = ""
+    """The file into which rank 0 writes what all ranks do, tick by tick; empty: nowhere."""
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
     log_prompts: bool = False

@@ -234,6 +234,10 @@ FLAGS = (
         ("--silence-timeout",), "silence_timeout", number(0, above=True), "SECONDS",
         "silence of a rank after which it counts as lost",
     ),
+    Flag(
+        ("--trace",), "trace", text, "FILE",
+        "write what all ranks do, tick by tick, into FILE on rank 0's machine, for Perfetto",
+    ),
     Flag(("--log-level",), "log_level", str, "LEVEL", "how much is logged", LOG_LEVELS),
     Flag(("--log-format",), "log_format", str, "FORMAT", "how it is written, json: an object a line", LOG_FORMATS),
     Flag(("--log-prompts",), "log_prompts", bool, "", "show the end of each prompt in /requests"),

@@ -16,6 +16,7 @@ import uvloop
 from mlxserve import logs
 from mlxserve.bundle import build_id
 from mlxserve.config import Settings
+from mlxserve.engine import trace_file
 from mlxserve.engine.client import EngineClient
 from mlxserve.errors import MlxserveError
 from mlxserve.front import Front
@@ -32,6 +33,8 @@ def run(settings: Settings) -> int:
     """Serve until a signal or a failure that only the user can mend; returns the exit code. Raises MlxserveError."""
     logs.set_up(settings)
     _allow_descriptors()
+    if settings.trace and settings.place.rank == 0:
+        trace_file.begin(settings.trace)
     build_id()  # read while it is there: the folder with it may be removed, or its source replaced
     return uvloop.run(Node(settings).run())
 

@@ -56,6 +56,7 @@ EXAMPLES = {
     "--recover-seconds": ("30", 30.0),
     "--drain-seconds": ("5", 5.0),
     "--silence-timeout": ("2.5", 2.5),
+    "--trace": ("trace.json", "trace.json"),
     "--log-level": ("debug", "debug"),
     "--log-format": ("json", "json"),
     "--log-prompts": ("", True),

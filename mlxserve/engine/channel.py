@@ -41,7 +41,7 @@ class EngineChannel:
         """Called in the reader thread when the node wants the engine to end, before the process does."""
         self.on_drain: Callable[[], None] = lambda: self._shut_down(Shutdown())
         """Called in the reader thread when the node of a worker wants the server to end as soon as it may."""
-        self.at_end: Callable[[], None] = lambda: None
+        self.at_end: list[Callable[[], None]] = []
         """Called by whichever thread ends the process, just before that."""
 
     def receive_settings(self) -> Settings:
@@ -77,7 +77,8 @@ class EngineChannel:
         """Say the last word and end the process at once, whatever its other threads do."""
         if self._verdict and self._judge != threading.get_ident():
             threading.Event().wait()  # until the thread that has decided ends the process
-        self.at_end()
+        for close in self.at_end:
+            close()
         self.send(self._verdict or Ended(exit_code, message))
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()

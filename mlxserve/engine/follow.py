@@ -14,12 +14,14 @@ from mlxserve.engine.freed import FreedBuffers
 from mlxserve.engine.messages import Progress
 from mlxserve.engine.meter import Meter
 from mlxserve.engine.part import Part, load_part
+from mlxserve.engine.tracing import TraceSender, tell_time
 from mlxserve.errors import RankLost, UserError
 from mlxserve.pipeline.control import accept_invitation
 from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import Drain, Leave, Link, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
+from mlxserve.pipeline.trace import tracer_for
 from mlxserve.pipeline.worker import RelayLoop
 
 
@@ -29,7 +31,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     link = accept_invitation(group, introduce(place.rank))
     channel.show_life()
     meter = Meter()
-    link.on_message = lambda message: _leave_when_told(message, channel)
+    link.on_message = lambda message: tell_time(link, message) or _leave_when_told(message, channel)
     link.start(lambda reason: channel.end(RankLost.exit_code, reason))
     watch = Watch([link], meter, settings.silence_timeout)
     watch.start(lambda reason: channel.end(RankLost.exit_code, reason))
@@ -41,11 +43,13 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     meter.refresh(0, 0)
     link.send(meter.figures)
     if part.files:
-        channel.at_end = part.files.close
+        channel.at_end.append(part.files.close)
     link.send(part.said)
     relay = Relay(group, waits_asleep(place))
     channel.send(Progress("warming", "its layers are loaded"))
-    loop = RelayLoop(part.loaded.stage, relay, place.rank, part.loaded.split, link)
+    if tracer := tracer_for(settings.trace):
+        TraceSender(tracer, link).start()
+    loop = RelayLoop(part.loaded.stage, relay, place.rank, part.loaded.split, link, tracer)
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     channel.loaded()

@@ -35,6 +35,7 @@ from mlxserve.pipeline.link import Leave
 from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import RelayFindings
+from mlxserve.pipeline.trace import tracer_for
 
 _GAP = 0.005
 """Seconds between requests that still count as coming together."""
@@ -62,14 +63,16 @@ def _lead(settings: Settings, channel: EngineChannel, team: Team, group: mx.dist
     part = _load(settings, channel, team)
     team.meter.loaded()
     if part.files:
-        channel.at_end = part.files.close
+        channel.at_end.append(part.files.close)
     assembly = Assembly(settings, team.await_loaded(part.said))
     stage, split = part.loaded.stage, part.loaded.split
+    if tracer := tracer_for(settings.trace):
+        team.trace(tracer, settings.trace)
     if group is None:
-        _begin(assembly, channel, team, part, OneRank(stage, assembly.batchable), [])
+        _begin(assembly, channel, team, part, OneRank(stage, assembly.batchable, tracer), [])
     relay = Relay(group, waits_asleep(settings.place))
     findings = team.check_relay(relay)
-    pipeline = ManyRanks(stage, relay, split, list(team.workers), assembly.batchable)
+    pipeline = ManyRanks(stage, relay, split, list(team.workers), assembly.batchable, tracer)
     _begin(assembly, channel, team, part, pipeline, findings)
 
 

@@ -14,12 +14,14 @@ from mlxserve.engine.census import Census
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.messages import DrainAsked, Figures, Introduced, LinkFacts, Progress, RankFacts, Shutdown
 from mlxserve.engine.meter import Meter, Rates
+from mlxserve.engine.tracing import Tracing
 from mlxserve.errors import RankLost, UserError
 from mlxserve.pipeline.control import Worker, dismiss, invite
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Drain, Leave, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import BRIEF_SIZES, SIZES, RelayFindings, RelayTimes, TimeRelay, exchange_patterns
+from mlxserve.pipeline.trace import Tracer
 
 
 class Team:
@@ -30,6 +32,7 @@ class Team:
         self._settings = settings
         self._rates = [Rates() for _ in range(settings.place.world_size)]
         self._leaving = threading.Event()
+        self._tracing: Tracing | None = None
         self.workers: list[Worker] = []
         self.meter = Meter()
 
@@ -55,6 +58,14 @@ class Team:
     def watch(self) -> None:
         """Notice from now on a silent worker, and a tick that does not end."""
         Watch(list(self.workers), self.meter, self._settings.silence_timeout).start(self._lost)
+
+    def trace(self, tracer: Tracer, path: str) -> None:
+        """From now on, write what all ranks do into a file, until the process ends."""
+        hosts = [introduce(0).host, *(worker.hello.host for worker in self.workers)]
+        names = [f"rank {rank} on {host}" for rank, host in enumerate(hosts)]
+        self._tracing = Tracing(tracer, path, self.workers, names)
+        self._channel.at_end.append(self._tracing.close)
+        self._tracing.start()
 
     def await_loaded(self, own: Loaded) -> list[Loaded]:
         """Wait until every worker has its layers. Returns what each rank told, rank 0's `own` word first.
@@ -146,6 +157,8 @@ class Team:
                 self._channel.send(now)
 
     def _take_note(self, worker: Worker, message: Message) -> bool:
+        if self._tracing and self._tracing.take_note(worker.hello.rank, message):
+            return True
         if isinstance(message, LoadingNote):
             self._channel.send(Progress("loading", f"{worker.peer}: {message.text}", worker.hello.rank, message.text))
             return True

@@ -11,6 +11,7 @@ import mlx.core as mx
 from mlxserve.pipeline.plan import Item, Plan
 from mlxserve.pipeline.relay import Parcel, Relay
 from mlxserve.pipeline.stage import Stage
+from mlxserve.pipeline.trace import Tracer
 
 
 class Barrier(Protocol):
@@ -22,13 +23,16 @@ class Barrier(Protocol):
 class Conveyor:
     """This rank's part in every tick: at tick t, rank s carries out the plan of tick t - s."""
 
-    def __init__(self, stage: Stage, relay: Relay, rank: int, split: list[range], barrier: Barrier) -> None:
+    def __init__(
+        self, stage: Stage, relay: Relay, rank: int, split: list[range], barrier: Barrier, tracer: Tracer | None = None
+    ) -> None:
         self._stage = stage
         self._relay = relay
         self._rank = rank
         self._last = len(split) - 1
         self._split = split
         self._barrier = barrier
+        self._tracer = tracer
         self._plans: deque[Plan | None] = deque([None] * len(split), maxlen=len(split))
         self._incoming: mx.array | None = None
         self._entering: mx.array | None = None
@@ -59,9 +63,12 @@ class Conveyor:
         outgoing = self._compute(self._plans[self._rank])
         parcels = [self._parcel(rank) for rank in range(self._last + 1)]
         if any(parcels):
+            start = time.perf_counter()
             if not self._relay.waits_asleep:
                 self._barrier(plan.tick)
             self._incoming = self._relay.exchange(parcels, outgoing)
+            if self._tracer:
+                self._tracer.note("exchange", plan.tick, start)
         else:
             self._incoming = None
         leaving = self._plans[self._last]
@@ -80,6 +87,8 @@ class Conveyor:
         outgoing = self._run(plan.item)
         self.busy_seconds += time.perf_counter() - start
         self.tokens += plan.item.token_count()
+        if self._tracer:
+            self._tracer.note("compute", plan.tick, start, plan.item)
         return outgoing
 
     def _run(self, item: Item) -> mx.array | None:

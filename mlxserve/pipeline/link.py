@@ -20,6 +20,7 @@ from mlxserve.errors import RankLost
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Plan
 from mlxserve.pipeline.selftest import RelayFindings, RelayTimes, TimeRelay
+from mlxserve.pipeline.trace import Span
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -102,6 +103,25 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     reason: str
 
 
+class ClockAsked(msgspec.Struct, frozen=True, tag="clock-asked"):
+    """What is the time? Asked at `asked` by rank 0's `time.perf_counter`."""
+
+    asked: float
+
+
+class ClockTold(msgspec.Struct, frozen=True, tag="clock-told"):
+    """It is `now` by the worker's."""
+
+    asked: float
+    now: float
+
+
+class Traced(msgspec.Struct, frozen=True, tag="traced"):
+    """What the worker has done since it last told, for `--trace`."""
+
+    spans: list[Span]
+
+
 Message = (
     Plan
     | Hello
@@ -115,6 +135,9 @@ Message = (
     | RelayTimes
     | Drain
     | Leave
+    | ClockAsked
+    | ClockTold
+    | Traced
 )
 
 HEARTBEAT_SECONDS = 1.0

@@ -14,6 +14,7 @@ from mlxserve.pipeline.link import AtBarrier, Enter, Link
 from mlxserve.pipeline.plan import CacheOperation, Item, Logits, Plan
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.stage import Stage
+from mlxserve.pipeline.trace import Tracer
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,11 @@ class OneRank:
     in_flight = False
     relay: Relay | None = None
 
-    def __init__(self, stage: Stage, batchable: bool) -> None:
+    def __init__(self, stage: Stage, batchable: bool, tracer: Tracer | None = None) -> None:
         self._stage = stage
+        self._tracer = tracer
+        self._ticks = 0
+        self._item: Item | None = None
         self._last_tick = time.perf_counter()
         self._working = False
         self.batchable = batchable
@@ -95,7 +99,7 @@ class OneRank:
             self._stage.apply(operation)
         if work is None:
             return None
-        item = work.item()
+        item = self._item = work.item()
         self.tokens += item.token_count()
         logits = self._stage.forward_whole(work.tokens, item)
         if logits is None:
@@ -107,16 +111,27 @@ class OneRank:
         now = time.perf_counter()
         if self._working:
             self.busy_seconds += now - self._last_tick
+            if self._tracer:
+                self._tracer.note("compute", self._ticks, self._last_tick, self._item)
+        self._ticks += 1
         self._last_tick, self._working = now, work is not None
 
 
 class ManyRanks:
     """Rank 0 of several: sends each tick's plan over the links and takes its own part in it."""
 
-    def __init__(self, stage: Stage, relay: Relay, split: list[range], links: list[Link], batchable: bool) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        relay: Relay,
+        split: list[range],
+        links: list[Link],
+        batchable: bool,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._stage = stage
         self._links = links
-        self._conveyor = Conveyor(stage, relay, 0, split, self._barrier)
+        self._conveyor = Conveyor(stage, relay, 0, split, self._barrier, tracer)
         self._tick = 0
         self.depth = len(split)
         self.batchable = batchable

@@ -9,18 +9,21 @@ from mlxserve.pipeline.plan import Plan
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import RelayTimes, TimeRelay, exchange_patterns
 from mlxserve.pipeline.stage import Stage
+from mlxserve.pipeline.trace import Tracer
 
 
 class RelayLoop:
     """Carries out rank 0's plans, asleep between them."""
 
-    def __init__(self, stage: Stage, relay: Relay, rank: int, split: list[range], link: Link) -> None:
+    def __init__(
+        self, stage: Stage, relay: Relay, rank: int, split: list[range], link: Link, tracer: Tracer | None = None
+    ) -> None:
         self._link = link
         self._relay = relay
         self._rank = rank
         self._world_size = len(split)
         self._tick = 0
-        self.conveyor = Conveyor(stage, relay, rank, split, self._barrier)
+        self.conveyor = Conveyor(stage, relay, rank, split, self._barrier, tracer)
 
     def carry_out(self, message: Message) -> None:
         """Carry out what rank 0 sent: a plan, which must be the next, or a part in timing the relay.
