@@ -18,6 +18,8 @@ from mlxserve.flags import BACKEND, FLAGS, add_flags, settings_at, settings_from
 from mlxserve.keys import keys_from
 from mlxserve.launch.request import BACKENDS, DEFAULT_PORT, Http, LaunchRequest
 from mlxserve.service.words import add_service_words
+from mlxserve.top.flags import EPILOG as TOP_EXAMPLE
+from mlxserve.top.flags import add_top_flags
 
 SERVE_EXAMPLE = """\
 example:
@@ -101,6 +103,8 @@ def _run(argv: list[str]) -> int:
             return bench(args)
         case "chat":
             return chat(args)
+        case "top":
+            return top(args)
         case _:
             return version()
 
@@ -182,6 +186,13 @@ def chat(args: argparse.Namespace) -> int:
     from mlxserve.chat import command, flags
 
     return command.run(flags.chat_request_from(args, os.environ))
+
+
+def top(args: argparse.Namespace) -> int:
+    """Show a cluster."""
+    from mlxserve.top import command, flags
+
+    return command.run(flags.top_request_from(args, os.environ))
 
 
 def service_words(words: list[str]) -> tuple[list[str], float]:
@@ -282,6 +293,7 @@ def parser() -> Parser:
     )
     add_bench_flags(_command(commands, "bench", "measure how fast a server answers, or which of two", BENCH_EXAMPLE))
     add_chat_flags(_command(commands, "chat", "converse with a server, in the terminal", CHAT_EXAMPLE))
+    add_top_flags(_command(commands, "top", "show a cluster in the terminal: ranks, memory, traffic", TOP_EXAMPLE))
     _command(commands, "version", "print the versions, which must be equal on all machines", "")
     return whole_line
 

@@ -1,0 +1,1 @@
+"""`mlxserve top`: the cluster, as the page shows it, in the terminal."""
