@@ -23,7 +23,7 @@ def run(request: TopRequest) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     remote = Remote(request.url, request.api_key, _PATIENCE)
     console = Console()
-    first = view(traffic(remote), remote.url)
+    first = view(traffic(remote), remote.url, console.width)
     if request.once or not console.is_terminal:
         console.print(first)
         return 0
@@ -31,14 +31,14 @@ def run(request: TopRequest) -> int:
         with Live(first, console=console, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(request.seconds)
-                live.update(_now(remote), refresh=True)
+                live.update(_now(remote, console.width), refresh=True)
     except KeyboardInterrupt:
         return 0
 
 
-def _now(remote: Remote) -> RenderableType:
+def _now(remote: Remote, width: int) -> RenderableType:
     """What there is to see; why there is nothing, where the server does not answer."""
     try:
-        return view(traffic(remote), remote.url)
+        return view(traffic(remote), remote.url, width)
     except UserError as error:
         return lost(remote.url, str(error))

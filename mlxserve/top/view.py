@@ -15,13 +15,23 @@ from mlxserve.top.state import Memory, Rank, Status, Traffic
 COLOURS = {"healthy": "green", "loading": "yellow", "recovering": "yellow", "draining": "yellow"}
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 60
-BAR_WIDTH = 12
+BAR_WIDTH = 5
+COLUMNS = ("rank", "host", "device", "layers", "memory", "busy", "tokens/s", "link")
+NARROW = 100
+SHORT, LONG = 8, 24
+"""Characters that a host's and a device's name may have, on narrow terminals and on others."""
 MEMORY_COLOURS = {"weights": "blue", "kv": "magenta", "prefix": "cyan", "cache": "bright_black"}
 
 
-def view(traffic: Traffic, url: str) -> RenderableType:
-    """All of it, for rich to print."""
-    return Group(_status(traffic.status, url, traffic.now), Text(), _ranks(traffic), Text(), _figures(traffic))
+def view(traffic: Traffic, url: str, width: int) -> RenderableType:
+    """All of it, for rich to print, on a terminal so many characters wide."""
+    return Group(
+        _status(traffic.status, url, traffic.now),
+        Text(),
+        _ranks(traffic, LONG if width >= NARROW else SHORT),
+        Text(),
+        _figures(traffic),
+    )
 
 
 def lost(url: str, reason: str) -> RenderableType:
@@ -36,36 +46,36 @@ def _status(status: Status, url: str, now: float) -> Text:
     return Text.assemble((f"● {status.status}", f"bold {colour}"), since, reason, ("  " + url, "dim"))
 
 
-def _ranks(traffic: Traffic) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("rank", "host", "device", "layers", "memory", "busy", "tokens/s", "to the next"):
-        table.add_column(name, justify="right" if name == "tokens/s" else "left", overflow="fold")
+def _ranks(traffic: Traffic, longest: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for name in COLUMNS:
+        table.add_column(name, no_wrap=True)
     for rank in traffic.ranks:
-        table.add_row(*_row(rank))
+        table.add_row(*_row(rank, longest))
     return table
 
 
-def _row(rank: Rank) -> Iterable[RenderableType]:
+def _row(rank: Rank, longest: int) -> Iterable[RenderableType]:
     yield str(rank.rank)
-    yield rank.host
-    yield rank.device
+    yield _cut(rank.host, longest)
+    yield _cut(rank.device, longest)
     yield "-".join(map(str, rank.layers)) if rank.layers else ""
     yield _memory(rank.memory) if rank.memory.total else Text(rank.progress)
-    yield Text.assemble(_bar([(rank.busy, "green")]), f" {rank.busy:4.0%}")
-    yield f"{rank.tokens_per_second:.1f}"
+    yield Text.assemble(_bar([(rank.busy, "green")]), f" {rank.busy:.0%}")
+    yield f"{rank.tokens_per_second:8.1f}"
     yield _link(rank)
 
 
 def _memory(memory: Memory) -> Text:
     shares = [(getattr(memory, name) / memory.total, colour) for name, colour in MEMORY_COLOURS.items()]
     used = sum(getattr(memory, name) for name in MEMORY_COLOURS)
-    return Text.assemble(_bar(shares), f" {used / 1e9:.2f} of {memory.total / 1e9:.0f} GB")
+    return Text.assemble(_bar(shares), f" {used / 1e9:.1f}/{memory.total / 1e9:.0f} GB")
 
 
 def _link(rank: Rank) -> str:
     if rank.link.latency is None:
         return ""
-    return f"{rank.link.latency * 1e3:.2f} ms, {rank.link.bytes_per_second / 1e6:.2f} MB/s"
+    return f"{rank.link.latency * 1e3:.1f} ms {rank.link.bytes_per_second / 1e6:.1f} MB/s"
 
 
 def _figures(traffic: Traffic) -> Table:
@@ -105,6 +115,10 @@ def _bar(shares: Iterable[tuple[float, str]]) -> Text:
         bar.append("█" * blocks, colour)
         used += blocks
     return bar.append("░" * (BAR_WIDTH - used), "bright_black")
+
+
+def _cut(name: str, longest: int) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def _span(seconds: float) -> str:
