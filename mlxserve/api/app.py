@@ -10,13 +10,12 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from mlxserve.api.borders import borders
 from mlxserve.api.endpoints import ENDPOINTS, routes
 from mlxserve.api.errors import EXCEPTION_HANDLERS
 from mlxserve.api.openapi import description
-from mlxserve.api.page import FOLDER, page
+from mlxserve.api.page import PageFiles, page
 from mlxserve.api.responses.store import Store
 from mlxserve.api.serving import Serving
 from mlxserve.api.traffic.arrival import Arrival
@@ -81,4 +80,4 @@ def _api(settings: Settings) -> list[Route]:
 
 
 def _page_files() -> Mount:
-    return Mount("/dashboard", StaticFiles(directory=FOLDER))
+    return Mount("/dashboard", PageFiles())

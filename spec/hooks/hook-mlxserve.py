@@ -3,4 +3,4 @@
 from PyInstaller.utils.hooks import collect_data_files, collect_submodules
 
 hiddenimports = collect_submodules("mlxserve", on_error="raise")
-datas = collect_data_files("mlxserve", includes=["dashboard/*"])
+datas = collect_data_files("mlxserve", includes=["dashboard/**/*"])
