@@ -1,7 +1,7 @@
 // The section that shows whether all machines work, and at what.
 import { byId, el, reconcile, say } from "./dom.js";
 import { startFlow } from "./flow.js";
-import { ago, clock, compact, count, rate } from "./format.js";
+import { ago, clock, count, rate } from "./format.js";
 import { icon } from "./icons.js";
 import { createRank, showRank } from "./rank.js";
 import { layerCount, rankStatus, ranks, server, state, worldSize } from "./server.js";
@@ -59,11 +59,13 @@ function showFigures(figures) {
   say(figures["active-gpus"], health ? `${active} of ${worldSize()}` : "–");
   say(figures["generated-rate"], rate(latest("generated_tokens_per_second")));
   say(figures["prompt-rate"], rate(latest("prompt_tokens_per_second")));
-  say(figures["open-requests"], traffic ? `${traffic.running} running, ${traffic.waiting} waiting` : count(health?.open_requests));
+  say(figures["open-requests"], traffic ? openRequests(traffic) : count(health?.open_requests));
   say(figures.layers, count(layerCount() || NaN));
-  say(figures.context, health?.context_length ? `${compact(health.context_length)} tokens` : "–");
+  say(figures.context, health?.context_length ? `${count(health.context_length)} tokens` : "–");
   say(figures.backend, worldSize() > 1 ? (health?.backend ?? "–") : "one machine");
 }
+
+const openRequests = ({ running, waiting }) => (waiting ? `${running} + ${waiting} waiting` : count(running));
 
 const hosts = new Map();
 

@@ -19,7 +19,7 @@ export function startConnect() {
   const clients = CLIENTS.map((client) => ({ ...client, steps: client.steps.map((step) => ({ ...step, box: snippet(`${client.name}: ${step.where}`) })) }));
   const showKey = el("label.tick", { id: "show-key-line" }, seen, "Show the key");
   byId("view-connect").append(
-    el("section.panel.basics", { "aria-label": "This server" }, basics.map(basicOf), showKey, el("p.muted", { id: "reach" }, reach())),
+    el("section.panel.basics", { "aria-label": "This server" }, basics.map(basicOf), showKey, el("p.muted", { id: "reach" }, flagged(reach()))),
     el("nav.index", { "aria-label": "Clients" }, clients.map(({ id, name }) => el("a", { href: `#connect/${id}` }, name))),
     el("div.clients", {}, clients.map(clientOf)),
   );
@@ -38,8 +38,11 @@ function clientOf({ id, name, steps, note }) {
     step.element = el("div.step", {}, el("p", {}, step.where), step.box);
     return step.element;
   });
-  return el("section.panel.client", { id: `client-${id}`, "aria-labelledby": `client-${id}-title`, tabindex: "-1" }, el("h2", { id: `client-${id}-title` }, name), parts, note && el("p.muted", {}, note));
+  return el("section.panel.client", { id: `client-${id}`, "aria-labelledby": `client-${id}-title`, tabindex: "-1" }, el("h2", { id: `client-${id}-title` }, name), parts, note && el("p.muted", {}, flagged(note)));
 }
+
+/** `text` with its flags as code that no line end parts. */
+const flagged = (text) => text.split(/(--[a-z][\w-]*(?: [\w.]*[.\d][\w.]*\w)?)/).map((part, index) => (index % 2 ? el("code.flag", {}, part) : part));
 
 function showStep(step, seen) {
   step.element.hidden = Boolean(step.keyed) && !isKeyed();

@@ -5,6 +5,7 @@ import { rate } from "./format.js";
 
 const TICK = 100; // milliseconds
 const HOP = 420; // milliseconds from one rank to the next, in the picture
+const BELOW = 33; // pixels from the line to the one that leads back
 const SEEN = { chunk: 4, step: 6 }; // most of each a second
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -17,7 +18,7 @@ export function startFlow() {
   const element = el(
     "section.panel.flow",
     { "aria-labelledby": "flow-title", hidden: true },
-    el("header", {}, el("h2", { id: "flow-title" }, "What flows"), el("p.keys", {}, el("i.chunk"), chunks, el("i.step"), steps)),
+    el("header", {}, el("h2", { id: "flow-title" }, "What flows"), el("p.keys", {}, el("span", {}, el("i.chunk"), chunks), el("span", {}, el("i.step"), steps))),
     el("div.stage", {}, lane, stations),
   );
   const picture = new Picture(lane);
@@ -54,6 +55,7 @@ class Picture {
 
   set(stations, chunks, steps) {
     this.stations = stations;
+    this.lane.style.setProperty("--ends", stations > 1 ? `${50 / stations}%` : "50%");
     this.rates = { chunk: Math.min(SEEN.chunk, chunks), step: Math.min(SEEN.step, steps) };
     this.wind();
   }
@@ -92,14 +94,14 @@ class Picture {
   through() {
     const { width, x } = this.measure();
     const last = x.at(-1);
-    return [at(0, -7, 0), ...x.map((place) => at(place, -7)), at(Math.min(width, last + width / (2 * x.length)), -7, 0)];
+    return [at(0, 0, 0), ...x.map((place) => at(place, 0)), at(Math.min(width, last + width / (2 * x.length)), 0, 0)];
   }
 
   /** From rank 0 to the last one, and back below. */
   round() {
     const { width, x } = this.measure();
-    if (x.length === 1) return [at(0, 7, 0), at(x[0], 7), at(width, 7, 0)];
-    return [...x.map((place) => at(place, 7)), at(x.at(-1), 34), at(x[0], 34), at(x[0], 7, 0)];
+    if (x.length === 1) return [at(0, 0, 0), at(x[0], 0), at(width, 0, 0)];
+    return [...x.map((place) => at(place, 0)), at(x.at(-1), BELOW), at(x[0], BELOW), at(x[0], 0, 0)];
   }
 
   measure() {

@@ -45,6 +45,7 @@ export function bytes(value) {
 /** Seconds, however few or many: 320 µs, 21 ms, 1.4 s, 3 min 12 s, 2 h 5 min, 4 d 3 h */
 export function duration(seconds) {
   if (!known(seconds)) return NONE;
+  if (seconds === 0) return "0 s";
   if (seconds < 0.0009995) return `${(seconds * 1e6).toFixed(0)} µs`;
   if (seconds < 0.9995) return `${(seconds * 1e3).toFixed(seconds < 0.00995 ? 1 : 0)} ms`;
   if (seconds < 59.95) return `${seconds.toFixed(seconds < 9.995 ? 2 : 1)} s`;

@@ -6,10 +6,10 @@ import { colour } from "./theme.js";
 const HEIGHT = 116;
 const FONT = "11px system-ui, sans-serif";
 
-/** A plot of what `read(times)` picks. `unit` follows values; `ceiling` is the top of the scale where it has one. */
+/** A plot of one series. `format` words its values, `axis` those beside it; `ceiling` is the top of the scale where it has one. */
 export class Plot {
-  constructor({ name, title, unit = "", format, ceiling = null, stepped = false }) {
-    Object.assign(this, { name, title, unit, format, ceiling, stepped });
+  constructor({ name, title, format, axis = format, ceiling = null, stepped = false }) {
+    Object.assign(this, { name, title, format, axis, ceiling, stepped });
     this.value = el("output.value", { "data-plot-value": name });
     this.when = el("span.when");
     this.host = el("div.canvas", { role: "img", "aria-label": title });
@@ -56,7 +56,7 @@ export class Plot {
   }
 
   worded(value) {
-    return value === null || value === undefined ? "–" : `${this.format(value)}${this.unit}`;
+    return value === null || value === undefined ? "–" : this.format(value);
   }
 
   /** What the plot shows, for those who do not see it. */
@@ -80,8 +80,8 @@ export class Plot {
       cursor: { y: false, sync: { key: "traffic" }, drag: { x: false, y: false }, points: { size: 6, fill: line } },
       scales: { x: { time: true, range: () => this.range }, y: { range: (_, least, most) => [0, this.top(most)] } },
       axes: [
-        { ...axis, size: 20, gap: 2, space: 56, values: (_, ticks) => ticks.map(hour) },
-        { ...axis, size: 44, gap: 4, space: 26, values: (_, ticks) => ticks.map((tick) => this.format(tick)) },
+        { ...axis, size: 20, gap: 2, space: 42, values: (_, ticks) => ticks.map(hour) },
+        { ...axis, size: 44, gap: 4, space: 26, values: (_, ticks) => ticks.map(this.axis) },
       ],
       series: [{}, { stroke: line, width: 1.5, fill: faint(line), paths, points: { show: true, size: 4, fill: line, filter: lonely } }],
       hooks: { setCursor: [(plot) => this.tell(plot.cursor.left >= 0 ? plot.cursor.idx : null)] },

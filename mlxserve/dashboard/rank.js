@@ -5,6 +5,12 @@ import { createMemory, showMemory } from "./memory.js";
 import { layerCount } from "./server.js";
 import { showBadge } from "./status.js";
 
+const ABSENT = {
+  missing: "It was planned, and takes no part now.",
+  recovering: "It was lost, and is waited for.",
+  loading: "Nothing was heard of it yet.",
+};
+
 /** An empty card for `rank`. */
 export function createRank(rank) {
   const field = (name, tag = "span") => el(tag, { "data-field": name });
@@ -36,7 +42,7 @@ export function showRank(card, rank) {
   card.classList.toggle("absent", Boolean(rank.absent));
   say(field("host"), rank.host);
   showBadge(field("status"), rank.status);
-  say(field("device"), rank.absent ? "Not there" : rank.device);
+  say(field("device"), rank.absent ? (ABSENT[rank.status] ?? "It does not answer.") : rank.device);
   showProgress(field("progress"), rank.progress ?? "");
   card.querySelector(".facts").hidden = Boolean(rank.absent);
   if (rank.absent) return;

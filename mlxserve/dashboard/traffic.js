@@ -7,14 +7,14 @@ import { server } from "./server.js";
 
 const SPANS = { minutes: 300, day: 86400 };
 const PLOTS = [
-  { name: "generated_tokens_per_second", title: "Generated tokens/s", format: (value) => (value < 1000 ? rate(value) : compact(value)) },
+  { name: "generated_tokens_per_second", title: "Generated tokens/s", format: (value) => (value < 1000 ? rate(value) : compact(value)), axis: compact },
   { name: "prompt_tokens_per_second", title: "Prompt tokens/s", format: compact },
   { name: "ttft", title: "Time to first token", format: duration },
   { name: "inter_token", title: "Time between tokens", format: duration },
   { name: "batch", title: "Batch size", format: compact, stepped: true },
   { name: "queue", title: "Queue", format: compact, stepped: true },
   { name: "prefix_hits", title: "Prefix cache hits", format: share, ceiling: 1 },
-  { name: "acceptance", title: "Guesses accepted", format: share, ceiling: 1 },
+  { name: "acceptance", title: "Speculation accepted", format: share, ceiling: 1 },
 ];
 const TOTALS = {
   requests: "Requests",
@@ -22,7 +22,7 @@ const TOTALS = {
   prompt_tokens: "Prompt tokens",
   cached_tokens: "of them cached",
   generated_tokens: "Generated tokens",
-  preemptions: "Put back",
+  preemptions: "Preemptions",
   engine_restarts: "Engine restarts",
 };
 

@@ -10,7 +10,7 @@ const NUMBERS = [
   { name: "max_tokens", title: "Max tokens", min: 1, step: 1 },
   { name: "seed", title: "Seed", step: 1 },
 ];
-const EFFORTS = { "": "As the model does", none: "Off", low: "Low", medium: "Medium", high: "High" };
+const EFFORTS = { "": "Default", none: "Off", low: "Low", medium: "Medium", high: "High" };
 const CHOICES = { auto: "If the model wants", required: "Always", none: "Never" };
 
 export class Settings {
