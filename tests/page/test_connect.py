@@ -1,0 +1,77 @@
+"""The section that says what to paste where, and the key that a server may ask for."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.system.server import BIN, Server, start
+
+from .conftest import Visit
+
+CLIENTS = [
+    "curl",
+    "openai-python",
+    "openai-node",
+    "open-webui",
+    "continue",
+    "cursor",
+    "claude-code",
+    "codex",
+    "langchain",
+    "llm",
+]
+KEY = "a-secret-key"
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Server]:
+    """A server that asks for a key."""
+    server = start(1, "--api-key", KEY)
+    server.wait_until("healthy")
+    yield server
+    server.close()
+
+
+def test_each_client_is_told_this_servers_address(visit: Visit, server: Server) -> None:
+    page = visit(server, "connect")
+    expect(page.locator('[data-basic="base"] code')).to_have_text(f"{server.url}/v1")
+    expect(page.locator('[data-basic="model"] code')).to_have_text("demo")
+    for client in CLIENTS:
+        section = page.locator(f"#client-{client}")
+        expect(section).to_be_visible()
+        expect(section).to_contain_text(server.url)
+
+
+def test_what_is_pasted_works(visit: Visit, server: Server) -> None:
+    page = visit(server, "connect")
+    expect(page.locator('[data-basic="model"] code')).to_have_text("demo")
+    curl = page.locator("#client-curl pre code").inner_text()
+    assert "Paris" in subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
+    python = page.locator("#client-openai-python pre code").last.inner_text()
+    ran = subprocess.run([str(BIN / "python"), "-c", python], capture_output=True, text=True, check=True)
+    assert "Paris" in ran.stdout
+
+
+def test_a_server_with_keys_is_given_one(visit: Visit, locked: Server) -> None:
+    page = visit(locked, "cluster", faults=True)
+    dialog = page.locator("#key-dialog")
+    expect(dialog).to_be_visible()
+    page.locator("#key-input").fill("wrong")
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.locator("#key-error")).to_contain_text("does not know")
+    page.locator("#key-input").fill(KEY)
+    page.get_by_role("button", name="Use this key").click()
+    expect(dialog).to_be_hidden()
+    expect(page.locator('[data-rank="0"] [data-memory="weights"]')).to_contain_text("MB")
+    page.locator('[data-tab="chat"]').click()
+    page.locator("#chat-input").fill("What is the capital of France?")
+    page.locator("#chat-input").press("Enter")
+    expect(page.locator('[data-role="assistant"] .content')).to_contain_text("Paris")
+    page.locator('[data-tab="connect"]').click()
+    expect(page.locator("#client-curl")).not_to_contain_text(KEY)
+    page.locator("#show-key").check()
+    expect(page.locator("#client-curl")).to_contain_text(KEY)

@@ -1,0 +1,85 @@
+"""The section that shows what the server does for whom."""
+
+from __future__ import annotations
+
+import threading
+
+import httpx
+import openai
+import pytest
+from playwright.sync_api import expect
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.system.question import Question
+from tests.system.server import Server
+
+from .conftest import Visit
+
+METRICS = {
+    "failed": "mlxserve:requests_failed_total",
+    "prompt_tokens": "vllm:prompt_tokens_total",
+    "cached_tokens": "mlxserve:cached_prompt_tokens_total",
+    "generated_tokens": "vllm:generation_tokens_total",
+    "preemptions": "vllm:num_preemptions_total",
+    "engine_restarts": "mlxserve:engine_restarts_total",
+}
+
+
+def measured(server: Server) -> dict[str, float]:
+    """Every counter of /metrics, its labels added up."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    return sums
+
+
+def test_numbers_are_those_of_the_metrics(visit: Visit, server: Server) -> None:
+    page = visit(server, "traffic")
+    ask_all_alone(server, [Question("What is the capital of France?", 8)] * 2)
+    metrics = measured(server)
+    for total, metric in METRICS.items():
+        shown = page.locator(f'[data-total="{total}"]')
+        expect(shown).to_have_attribute("data-value", f"{metrics[metric]:.0f}")
+    assert metrics["vllm:generation_tokens_total"] >= 16
+    recent = page.locator("#recent-requests tbody tr")
+    expect(recent.first.locator('[data-column="Answer"]')).to_have_text("8")
+    expect(recent.first.locator('[data-column="Endpoint"]')).to_have_text("/chat/completions")
+
+
+def test_plots_are_drawn_of_minutes_and_of_the_day(visit: Visit, server: Server) -> None:
+    page = visit(server, "traffic")
+    expect(page.locator("#view-traffic canvas")).to_have_count(7)
+    page.locator('[data-span="day"]').click()
+    expect(page.locator('[data-span="day"]')).to_have_attribute("aria-current", "true")
+    expect(page.locator("#view-traffic canvas")).to_have_count(7)
+
+
+def test_an_open_request_is_seen_and_cancelled(visit: Visit, server: Server) -> None:
+    page = visit(server, "traffic")
+    ended = threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(openai.APIError, match="cancelled"):
+            for _ in server.client().chat.completions.create(
+                model="demo",
+                messages=[{"role": "user", "content": "Count as far as you can."}],
+                logit_bias={"2": -100},
+                max_tokens=4000,
+                stream=True,
+            ):
+                pass
+        ended.set()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    row = page.locator("#open-requests tbody tr")
+    expect(row).to_have_count(1)
+    expect(row.locator(".state")).to_have_text("Writing")
+    expect(row.locator('[data-column="Progress"]')).to_contain_text("answer")
+    name = row.get_attribute("data-request")
+    row.locator("[data-cancel]").click()
+    expect(row).to_have_count(0)
+    asking.join(10)
+    assert ended.is_set()
+    expect(page.locator(f'#recent-requests [data-request="{name}"]')).to_have_attribute("data-failed", "true")
