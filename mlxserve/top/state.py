@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from mlxserve.engine.messages import MemoryFacts
 from mlxserve.errors import UserError
 from mlxserve.remote import Refused, Remote
-
-
-class Memory(msgspec.Struct, frozen=True):
-    """Bytes of one machine's memory, by what they are for."""
-
-    weights: int = 0
-    kv: int = 0
-    prefix: int = 0
-    cache: int = 0
-    free: int = 0
-    total: int = 0
 
 
 class Wire(msgspec.Struct, frozen=True):
@@ -35,7 +25,7 @@ class Rank(msgspec.Struct, frozen=True):
     host: str = ""
     device: str = ""
     layers: tuple[int, int] | None = None
-    memory: Memory = Memory()
+    memory: MemoryFacts = MemoryFacts()
     busy: float = 0.0
     tokens_per_second: float = 0.0
     link: Wire = Wire()

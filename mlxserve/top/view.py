@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mlxserve.top.state import Memory, Rank, Status, Traffic
+from mlxserve.engine.messages import MemoryFacts
+from mlxserve.top.state import Rank, Status, Traffic
 
 COLOURS = {"healthy": "green", "loading": "yellow", "recovering": "yellow", "draining": "yellow"}
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -66,7 +67,7 @@ def _row(rank: Rank, longest: int) -> Iterable[RenderableType]:
     yield _link(rank)
 
 
-def _memory(memory: Memory) -> Text:
+def _memory(memory: MemoryFacts) -> Text:
     shares = [(getattr(memory, name) / memory.total, colour) for name, colour in MEMORY_COLOURS.items()]
     used = sum(getattr(memory, name) for name in MEMORY_COLOURS)
     return Text.assemble(_bar(shares), f" {used / 1e9:.1f}/{memory.total / 1e9:.0f} GB")

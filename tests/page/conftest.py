@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from tests.system.ranks import Ranks
 from tests.system.server import Server
@@ -27,6 +29,14 @@ PATIENCE = 20_000
 """Milliseconds that something may take to be seen."""
 
 Visit = Callable[..., Page]
+Result = TypeVar("Result")
+expect.set_options(timeout=PATIENCE)
+
+
+def beside(work: Callable[[], Result]) -> Result:
+    """What `work` returns, done by another thread: Playwright has an event loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +97,7 @@ class Watched:
         self._faults = faults
         self._asked: list[Request] = []
         self._complaints: list[str] = []
-        page.on("request", self._asked.append)
+        page.on("request", lambda request: self._asked.append(request))
         page.on("pageerror", lambda error: self._complaints.append(str(error)))
         page.on("console", lambda message: self._complaints.append(message.text) if message.type == "error" else None)
 

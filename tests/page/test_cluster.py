@@ -6,20 +6,16 @@ import os
 import re
 import signal
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.system.question import Question, ask_at_once
 from tests.system.ranks import Ranks
 from tests.system.server import Server
 
-from .conftest import PATIENCE, Visit
+from .conftest import Visit, beside
 
 RECOVERY = 60_000
 """Milliseconds."""
-
-
-def card(page: Page, rank: int) -> object:
-    return page.locator(f'[data-rank="{rank}"]')
 
 
 def test_each_rank_has_a_card(visit: Visit, server: Server) -> None:
@@ -39,10 +35,10 @@ def test_each_rank_has_a_card(visit: Visit, server: Server) -> None:
 def test_work_is_seen_on_both(visit: Visit, server: Server) -> None:
     page = visit(server, "cluster")
     expect(page.locator("#state-word")).to_have_text("Healthy")
-    ask_at_once(server, [Question("Tell me about the sea.", 48)] * 2)
+    beside(lambda: ask_at_once(server, [Question("Tell me about the sea.", 48)] * 2))
     for rank in (0, 1):
         busy = page.locator(f'[data-rank="{rank}"] [data-field="busy"]')
-        expect(busy).not_to_have_text(re.compile(r"^0 %$|^–$"), timeout=PATIENCE)  # noqa: RUF001
+        expect(busy).not_to_have_text(re.compile(r"^0 %$|^–$"))  # noqa: RUF001
 
 
 def test_a_killed_worker_is_seen_and_comes_back(visit: Visit, server: Server, ranks: Ranks) -> None:

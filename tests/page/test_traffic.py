@@ -10,11 +10,12 @@ import pytest
 from playwright.sync_api import expect
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.system.question import Question
+from tests.system.question import Question, ask_each
 from tests.system.server import Server
 
-from .conftest import Visit
+from .conftest import Visit, beside
 
+PLOTS = 8
 METRICS = {
     "failed": "mlxserve:requests_failed_total",
     "prompt_tokens": "vllm:prompt_tokens_total",
@@ -36,7 +37,7 @@ def measured(server: Server) -> dict[str, float]:
 
 def test_numbers_are_those_of_the_metrics(visit: Visit, server: Server) -> None:
     page = visit(server, "traffic")
-    ask_all_alone(server, [Question("What is the capital of France?", 8)] * 2)
+    beside(lambda: ask_each(server, [Question("What is the capital of France?", 8)] * 2))
     metrics = measured(server)
     for total, metric in METRICS.items():
         shown = page.locator(f'[data-total="{total}"]')
@@ -49,10 +50,10 @@ def test_numbers_are_those_of_the_metrics(visit: Visit, server: Server) -> None:
 
 def test_plots_are_drawn_of_minutes_and_of_the_day(visit: Visit, server: Server) -> None:
     page = visit(server, "traffic")
-    expect(page.locator("#view-traffic canvas")).to_have_count(7)
+    expect(page.locator("#view-traffic canvas")).to_have_count(PLOTS)
     page.locator('[data-span="day"]').click()
     expect(page.locator('[data-span="day"]')).to_have_attribute("aria-current", "true")
-    expect(page.locator("#view-traffic canvas")).to_have_count(7)
+    expect(page.locator("#view-traffic canvas")).to_have_count(PLOTS)
 
 
 def test_an_open_request_is_seen_and_cancelled(visit: Visit, server: Server) -> None:
