@@ -38,6 +38,7 @@ def restored() -> Iterator[None]:
 def written(settings: Settings, target: io.StringIO | None = None) -> str:
     """One of each kind of line."""
     target = target or io.StringIO()
+    logging.getLogger().handlers.clear()
     logs.set_up(settings, target)
     logging.getLogger("mlxserve.node").debug("a detail")
     logging.getLogger("mlxserve.node").info("ready: %d layers", 28)
