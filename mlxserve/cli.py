@@ -10,6 +10,8 @@ import msgspec
 
 from mlxserve.bench.flags import EPILOG as BENCH_EXAMPLE
 from mlxserve.bench.flags import add_bench_flags
+from mlxserve.chat.flags import EPILOG as CHAT_EXAMPLE
+from mlxserve.chat.flags import add_chat_flags
 from mlxserve.config import Place
 from mlxserve.errors import UserError
 from mlxserve.flags import BACKEND, FLAGS, add_flags, settings_at, settings_from, text, whole
@@ -97,6 +99,8 @@ def _run(argv: list[str]) -> int:
             return service(args)
         case "bench":
             return bench(args)
+        case "chat":
+            return chat(args)
         case _:
             return version()
 
@@ -171,6 +175,13 @@ def bench(args: argparse.Namespace) -> int:
     from mlxserve.bench import command, flags
 
     return command.run(flags.bench_request_from(args, os.environ))
+
+
+def chat(args: argparse.Namespace) -> int:
+    """Converse with a server."""
+    from mlxserve.chat import command, flags
+
+    return command.run(flags.chat_request_from(args, os.environ))
 
 
 def service_words(words: list[str]) -> tuple[list[str], float]:
@@ -270,6 +281,7 @@ def parser() -> Parser:
         _command(commands, "service", "keep a launch or serve command running, as a service", SERVICE_EXAMPLE)
     )
     add_bench_flags(_command(commands, "bench", "measure how fast a server answers, or which of two", BENCH_EXAMPLE))
+    add_chat_flags(_command(commands, "chat", "converse with a server, in the terminal", CHAT_EXAMPLE))
     _command(commands, "version", "print the versions, which must be equal on all machines", "")
     return whole_line
 

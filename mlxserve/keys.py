@@ -32,6 +32,11 @@ def keys_from(environ: Mapping[str, str]) -> tuple[str, ...]:
     return keys
 
 
+def first_key(environ: Mapping[str, str]) -> str:
+    """The key that a client is to send: the first one that the environment holds, or none. Raises UserError."""
+    return next(iter(keys_from(environ)), "")
+
+
 def keys_of(settings: Settings) -> tuple[str, ...]:
     """All keys that `settings` name. Raises UserError."""
     return (*settings.api_keys, *(keys_in(settings.api_key_file) if settings.api_key_file else ()))

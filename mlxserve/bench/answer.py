@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mlxserve.bench.server import Exchange
+from mlxserve.remote import message
 
 TEXT = ("content", "reasoning_content", "reasoning", "tool_calls", "refusal")
 """The fields of a delta that hold something generated."""
@@ -76,20 +77,10 @@ def read(exchange: Exchange) -> Answer:
 def _refusal(exchange: Exchange) -> str:
     body = b"".join(piece for _, piece in exchange.pieces)
     if exchange.status != 200:
-        return f"status {exchange.status}: {_message(body)}".rstrip(": ")
+        return f"status {exchange.status}: {message(body)}".rstrip(": ")
     if exchange.kind != "text/event-stream":
         return f"answered with {exchange.kind} instead of text/event-stream: it does not stream"
     return ""
-
-
-def _message(body: bytes) -> str:
-    """The sentence in an error's body, or its beginning."""
-    try:
-        error = msgspec.json.decode(body)
-        error = error.get("error", error)
-        return str(error["message"] if isinstance(error, dict) and "message" in error else error)[:200]
-    except (msgspec.DecodeError, AttributeError):
-        return body[:200].decode(errors="replace").strip()
 
 
 def _read_stream(exchange: Exchange, ended: float) -> Answer:
@@ -102,7 +93,7 @@ def _read_stream(exchange: Exchange, ended: float) -> Answer:
             continue
         chunk = _decoder.decode(line)
         usage = chunk.usage or usage
-        error = error or (f"failed while it answered: {_message(line)}" if chunk.error else "")
+        error = error or (f"failed while it answered: {message(line)}" if chunk.error else "")
         finished = finished or any(choice.finish_reason for choice in chunk.choices or ())
         if any(_generated(choice) for choice in chunk.choices or ()):
             events.append(at)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from mlxserve.bench.request import BenchRequest
 from mlxserve.flags import number, text, whole
+from mlxserve.keys import first_key
 
 Item = TypeVar("Item")
 
@@ -98,7 +99,7 @@ def bench_request_from(args: argparse.Namespace, environment: Mapping[str, str])
         rounds=args.rounds,
         model=args.model or "",
         against_model=args.against_model or args.model or "",
-        api_key=args.api_key or environment.get("MLXSERVE_API_KEY", "").split(",")[0].strip(),
+        api_key=args.api_key or first_key(environment),
         temperature=args.temperature,
         seed=random.randrange(100_000) if args.seed is None else args.seed,
         json=args.json or "",

@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from mlxserve.config import Settings
 from mlxserve.engine.channel import EngineChannel
+from mlxserve.engine.freed import FreedBuffers
 from mlxserve.engine.messages import Progress
 from mlxserve.engine.meter import Meter
 from mlxserve.engine.part import Part, load_part
@@ -48,11 +49,13 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     channel.loaded()
+    freed = FreedBuffers()
     while True:
         message = link.receive()
         with meter.working():
             loop.carry_out(message)
         meter.refresh(loop.conveyor.busy_seconds, loop.conveyor.tokens, relay)
+        freed.give_back()
 
 
 def _load(settings: Settings, link: Link) -> Part:

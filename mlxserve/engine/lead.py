@@ -20,6 +20,7 @@ from mlxserve.engine.context import context_length
 from mlxserve.engine.desk import Desk, Order
 from mlxserve.engine.draft_model import DraftModel
 from mlxserve.engine.drafting import load_draft_model
+from mlxserve.engine.freed import FreedBuffers
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import ModelFound, Progress, Ready, Step
 from mlxserve.engine.pace import Pace
@@ -175,10 +176,10 @@ def _serve(
     record: PrefixRecord | None,
 ) -> NoReturn:
     """Step while there is something to do, sleep on the pipe while there is not."""
-    nothing = Step([], [])
+    nothing, freed = Step([], []), FreedBuffers()
     while True:
         if not scheduler.busy:
-            desk.take(_awaited(channel, pipeline, team))
+            desk.take(_awaited(channel, pipeline, team, freed))
             for order in _coming_together(channel):
                 desk.take(order)
         while not channel.orders.empty():
@@ -191,9 +192,10 @@ def _serve(
         census.take(at_rest=not scheduler.busy)
         if record:
             record.keep(idle=not scheduler.busy)
+        freed.give_back()
 
 
-def _awaited(channel: EngineChannel, pipeline: Pipeline, team: Team) -> Order:
+def _awaited(channel: EngineChannel, pipeline: Pipeline, team: Team, freed: FreedBuffers) -> Order:
     """The next order. While none comes all ranks compute now and then: one that cannot is found before it is needed."""
     while True:
         try:
@@ -202,6 +204,7 @@ def _awaited(channel: EngineChannel, pipeline: Pipeline, team: Team) -> Order:
             with team.meter.working():
                 prove(pipeline)
             team.meter.refresh(pipeline.busy_seconds, pipeline.tokens, pipeline.relay)
+            freed.give_back()
 
 
 def _coming_together(channel: EngineChannel) -> Iterator[Order]:

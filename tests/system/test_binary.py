@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +32,15 @@ def serving(binary: Path, cache: Path) -> Server:
     return server
 
 
+def chat(binary: Path, server: Server, question: str) -> str:
+    """The answer to a question that is piped into `mlxserve chat`."""
+    command = [str(binary), "chat", server.url, "--temperature", "0", "--max-tokens", "16"]
+    return subprocess.run(command, input=question, capture_output=True, text=True, check=True).stdout
+
+
 def test_a_server_whose_unpacked_files_are_removed_unpacks_them_again(own: Own, binary: Path, cache: Path) -> None:
     server = own(serving(binary, cache))
+    assert "Paris" in chat(binary, server, "What is the capital of France?")
     (engine,) = server.pids_of("engine")
     shutil.rmtree(cache / "mlxserve" / "builds")
     os.kill(engine, signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""`mlxserve chat`: a conversation with any server that has OpenAI's API, in the terminal."""
