@@ -38,6 +38,7 @@ def restored() -> Iterator[None]:
 def written(settings: Settings, target: io.StringIO | None = None) -> str:
     """One of each kind of line."""
     target = target or io.StringIO()
+    logging.getLogger().handlers.clear()
     logs.set_up(settings, target)
     logging.getLogger("mlxserve.node").debug("a detail")
     logging.getLogger("mlxserve.node").info("ready: %d layers", 28)
@@ -82,12 +83,12 @@ def test_programs_get_an_object_a_line_with_fields_as_fields() -> None:
 
 def test_a_traceback_stays_on_its_objects_line() -> None:
     target = io.StringIO()
-    logs.set_up(Settings(log_format="json"), target)
+    written(Settings(log_format="json"), target)
     try:
         raise ValueError("no\nway")
     except ValueError:
         logging.getLogger("mlxserve.node").exception("a mistake")
-    [line] = target.getvalue().splitlines()
+    *_, line = target.getvalue().splitlines()
     assert "ValueError: no\nway" in json.loads(line)["traceback"]
 
 

@@ -38,11 +38,12 @@ class Census:
         lengths = self._scheduler.lengths
         self._kv_bytes = self._ledger.held(lengths)
         self.kv_share = self._ledger.share(self._kv_bytes)
-        self.sums = msgspec.structs.replace(self._scheduler.sums)
+        sums = msgspec.structs.replace(self._scheduler.sums)
         if self._prefixes is not None:
             self._prefix_bytes = list(self._prefixes.bytes)
-            self.sums.prefix_asked = self._prefixes.figures.tokens_asked
-            self.sums.prefix_found = self._prefixes.figures.tokens_found
+            sums.prefix_asked = self._prefixes.figures.tokens_asked
+            sums.prefix_found = self._prefixes.figures.tokens_found
+        self.sums = sums  # whole: another thread may look at any time
 
     def completed(self, ranks: list[RankFacts]) -> list[RankFacts]:
         """`ranks` with what the caches of each hold."""

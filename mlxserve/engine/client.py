@@ -295,6 +295,7 @@ class EngineClient:
                 self.health = msgspec.structs.replace(self.health, ranks=self.met)
             case messages.Introduced():
                 self.met = self._planned(event.ranks)
+                self.notes = {EVERYBODY: "loading"}
             case messages.ModelFound():
                 if not self._folder_found().done():
                     self._folder_found().set_result(event.folder)
@@ -352,12 +353,11 @@ class EngineClient:
         return self._members[rank] if self._missing and 0 <= rank < len(self._members) else rank
 
     def _note(self, progress: messages.Progress) -> None:
-        """What one rank does; where the group has yet to form, all do it."""
-        text = f"{progress.stage} {progress.note or progress.detail}".strip()
-        if progress.stage in ("meeting", "forming"):
-            self.notes.clear()
-            self.notes[EVERYBODY] = progress.detail
+        """What one rank does; what comes before and after loading all do together."""
+        if progress.stage in ("meeting", "forming", "warming"):
+            self.notes = {EVERYBODY: progress.detail or progress.stage}
         else:
+            text = f"{progress.stage} {progress.note or progress.detail}".strip()
             self.notes[self._planned_number(progress.rank)] = text
 
     def _forget_ranks(self) -> None:

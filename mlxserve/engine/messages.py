@@ -222,6 +222,8 @@ class Reading(msgspec.Struct, frozen=True, array_like=True):
     total: int
     cached: int = 0
     """Of those done, the tokens that a stored prefix had; told with a sequence's first reading."""
+    began: float = 0.0
+    """When this chunk entered the pipeline, by `time.perf_counter`, which all processes of a machine share."""
 
 
 class PromptLikelihoods(msgspec.Struct, frozen=True, array_like=True):

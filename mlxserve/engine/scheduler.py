@@ -6,6 +6,7 @@ it, and reports them.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -245,9 +246,10 @@ class Scheduler:
         if self._decoding.rows:
             gap = self._pace.ranks > 1 and self._decoding.ready is None
             self._allowance.spend(work.tokens.size, self._decoding_tokens, gap)
+        now = time.perf_counter()
         for one in prompts.sequences:
             if not one.done and one.emitted == 0:
-                step.reading.append(Reading(one.id, one.read, len(one.prompt), one.cached))
+                step.reading.append(Reading(one.id, one.read, len(one.prompt), one.cached, now))
         if prompts.wholly_entered or work.logits == "all":
             flight = Flight(prompts.sequences, prompts, prompts.wholly_entered, targets=prompts.targets(work))
             self._flights.append(flight)

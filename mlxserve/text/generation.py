@@ -46,8 +46,8 @@ class Task(msgspec.Struct, frozen=True):
 class Watcher(Protocol):
     """Somebody who counts what becomes of generations."""
 
-    def reads(self) -> None:
-        """The engine has begun to read a prompt."""
+    def reads(self, began: float) -> None:
+        """The engine has begun to read a prompt, at that time by `time.perf_counter`."""
         ...
 
     def writes(self, tokens: int, seconds: float) -> None:
@@ -177,9 +177,9 @@ class Generation:
         """Take down how far the prompt is read. It may be read again: what was cached at first counts."""
         if not self.prompt_tokens_read:
             self.cached_tokens = reading.cached
-            self._reading_since = time.perf_counter()
+            self._reading_since = reading.began or time.perf_counter()
             if self.watcher:
-                self.watcher.reads()
+                self.watcher.reads(self._reading_since)
         self.prompt_tokens_read = reading.done
 
     def _read(self, event: Generated) -> list[Piece]:

@@ -153,7 +153,7 @@ async def test_keys_come_from_the_environment() -> None:
 
 @with_keys
 async def test_the_log_holds_no_key(http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "mlxserve.api"):
         for key in ("sk-one", "sk-wrong"):
             await http.post("/v1/chat/completions", json=CHAT, headers={"Authorization": f"Bearer {key}"})
     ours = [record.getMessage() for record in caplog.records if record.name.startswith(("mlxserve", "uvicorn"))]

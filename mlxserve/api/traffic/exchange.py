@@ -60,11 +60,11 @@ class Exchange:
         for generation in self.generations:
             generation.cancel()
 
-    def reads(self) -> None:
+    def reads(self, began: float) -> None:
         """See generation.Watcher."""
         if not self._reading_at:
-            self._reading_at = time.perf_counter()
-            self._account.queue_times.note(self._reading_at - self.started)
+            self._reading_at = began
+            self._account.queue_times.note(max(0.0, began - self.started))
 
     def writes(self, tokens: int, seconds: float) -> None:
         """See generation.Watcher."""

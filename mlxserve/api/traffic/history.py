@@ -87,6 +87,8 @@ class Ring:
         """The oldest step and the present one, counted from 1970."""
         self._base = self._last = Sample()
         self._begun = self._noted = 0.0
+        self._told: Series | None = None
+        """What was asked for last, as long as it holds: many pages may ask."""
 
     def note(self, now: float, sample: Sample, first_tokens: array[float]) -> None:
         """Count what has happened since the last time, with the times to the first token, into the present step."""
@@ -101,9 +103,14 @@ class Ring:
         del self._first_tokens[:-MOST_FIRST_TOKENS]
         self._last, self._noted = sample, now
         self._write(number % self._count)
+        self._told = None
 
     def series(self) -> Series:
         """All steps that there are."""
+        self._told = self._told or self._series()
+        return self._told
+
+    def _series(self) -> Series:
         first = max(self._first, self._number - self._count + 1)
         numbers = range(first, self._number + 1) if self._number >= 0 else range(0)
         places = [number % self._count for number in numbers]

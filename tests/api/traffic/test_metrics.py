@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlxserve.engine.messages import Figures, Sums
+from mlxserve.api.endpoints import ENDPOINTS
+from mlxserve.api.traffic.account import ENDPOINTS as GENERATING
+from mlxserve.engine.messages import Figures, Reading, Step, Sums
 
 from ..scripted_engine import RANKS, ScriptedEngine
 
@@ -125,6 +128,25 @@ async def test_ranks_and_status_have_names_of_our_own(http: httpx.AsyncClient, e
     assert told["mlxserve:rank_up", (("host", "mini-2"), ("rank", "1"))] == 1
     engine.client.lost("rank 1 fell silent")
     assert (await samples(http))["mlxserve:status", (("status", "recovering"),)] == 1
+
+
+async def test_the_time_in_the_queue_ends_when_the_engine_begins_to_read(
+    http: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    engine.script = None
+    asking = asyncio.create_task(http.post("/v1/chat/completions", json=BODY))
+    submitted = await engine.submitted.get()
+    began, total = time.perf_counter(), len(submitted.prompt)
+    await asyncio.sleep(0.1)
+    engine.client.receive(Step([], [Reading(submitted.id, total, total, 0, began)]))
+    engine.say(submitted.id, 2, finish="stop")
+    await asking
+    told = await samples(http)
+    assert told["vllm:request_queue_time_seconds_sum", ()] < 0.1 < told["vllm:time_to_first_token_seconds_sum", ()]
+
+
+def test_all_addresses_where_answers_are_generated_are_in_the_account() -> None:
+    assert {f"/v1{one.path}" for one in ENDPOINTS if one.streams and one.method == "POST"} == GENERATING
 
 
 async def test_clients_cannot_make_it_longer(http: httpx.AsyncClient) -> None:

@@ -63,6 +63,9 @@ async def test_while_the_model_loads_each_rank_tells_what_it_does(
         engine.client.receive(messages.Progress("loading", "3 of 7 GB"))
         engine.client.receive(messages.Progress("loading", "rank 1 (mini-2): 4 of 7 GB", 1, "4 of 7 GB"))
         told = await traffic(http)
+        engine.client.receive(messages.Progress("warming", "the first pass through all layers"))
+        warming = [rank["progress"] for rank in (await traffic(http))["ranks"]]
+    assert warming == ["the first pass through all layers"] * 2
     assert [(rank["host"], rank["layers"], rank["progress"]) for rank in told["ranks"]] == [
         ("mini-1", [0, -1], "loading 3 of 7 GB"),
         ("mini-2", [0, -1], "loading 4 of 7 GB"),
