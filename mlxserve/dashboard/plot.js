@@ -46,10 +46,10 @@ export class Plot {
     else this.repaint();
   }
 
-  /** Writes the value at `index`, or the latest. */
+  /** Writes the value at `index`, or the latest that there is. */
   tell(index) {
     const [times, values] = this.data;
-    const at = index ?? times.length - 1;
+    const at = index ?? values.findLastIndex((value) => value !== null);
     this.hovered = index !== null;
     say(this.value, this.worded(values[at]));
     say(this.when, index === null || times[at] === undefined ? "" : clock(times[at]));

@@ -49,6 +49,7 @@ export const layerCount = () => server.traffic?.layers || server.health?.layers 
 /** The state of one rank. */
 export function rankStatus(rank) {
   const { status } = state();
+  if (rank.progress === "missing") return "missing";
   if (["unreachable", "recovering", "connecting"].includes(status)) return status;
   if (rank.progress) return "loading";
   if (status === "degraded") return server.health?.serving ? "active" : "degraded";

@@ -1,5 +1,6 @@
 // One answer, streamed into its message.
 import { post } from "../api.js";
+import { count } from "../format.js";
 import { inWords } from "./problem.js";
 import { events } from "./sse.js";
 
@@ -32,6 +33,7 @@ export async function stream(body, message, signal, changed) {
 /** Takes in one chunk; says whether it ends the answer. */
 function take(chunk, message, timing) {
   if (chunk.error) throw Object.assign(new Error(chunk.error.message), { status: 500 });
+  if (chunk.prompt_progress) message.note = progressNote(chunk.prompt_progress);
   if (chunk.usage) message.usage = chunk.usage;
   if (chunk.timings) message.timings = chunk.timings;
   const choice = chunk.choices?.[0];
@@ -40,6 +42,8 @@ function take(chunk, message, timing) {
   if (choice.finish_reason) message.finish = choice.finish_reason;
   return Boolean(choice.finish_reason);
 }
+
+const progressNote = ({ processed, total }) => `Reading the prompt: ${count(processed)} of ${count(total)} tokens`;
 
 function write(delta, message, timing) {
   const thought = delta.reasoning_content ?? delta.reasoning;

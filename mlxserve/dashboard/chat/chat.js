@@ -135,7 +135,7 @@ class Chat {
     conversation.messages.push(...messages);
     let body;
     try {
-      body = bodyOf(conversation, model());
+      body = { ...bodyOf(conversation, model()), return_progress: true };
     } catch (error) {
       this.save(conversation);
       this.show();
