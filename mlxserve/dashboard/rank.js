@@ -90,8 +90,8 @@ function showProgress(element, text) {
 export function shareIn(text) {
   const percent = /(\d+(?:\.\d+)?)\s*%/.exec(text);
   if (percent) return Math.min(1, percent[1] / 100);
-  const part = /(\d+(?:\.\d+)?)\s*([kMGT]?B)?\s*(?:of|\/)\s*(\d+(?:\.\d+)?)\s*([kMGT]?B)?/.exec(text);
-  if (!part || (part[2] && part[2] !== part[4]) || !Number(part[3])) return null;
+  const part = /(\d+(?:\.\d+)?)(?:\s*([kMGT]?B) of|\s*\/)\s*(\d+(?:\.\d+)?)\s*([kMGT]?B)?/.exec(text);
+  if (!part || part[2] !== part[4] || !Number(part[3])) return null;
   return Math.min(1, part[1] / part[3]);
 }
 
