@@ -54,10 +54,10 @@ const pause = (milliseconds) =>
 
 async function news() {
   try {
-    const traffic = await askTraffic();
-    const health = await askHealth(traffic);
-    const standing = traffic.traffic?.status ?? health.health ?? server.standing;
-    return { ...traffic, ...health, standing, lostSince: 0 };
+    const heard = await askTraffic();
+    const report = await askHealth(heard);
+    const standing = heard.traffic?.status ?? report.health ?? server.standing;
+    return { ...heard, ...report, standing, lostSince: 0 };
   } catch {
     last.health = 0;
     return { lostSince: server.lostSince || Date.now() / 1000, traffic: null };
