@@ -71,8 +71,8 @@ const hosts = new Map();
 
 /** The ranks, and in their places those that were planned and are not there. */
 function withMissing() {
-  const there = new Map(ranks().map((rank) => [rank.rank, { ...rank, status: rankStatus(rank) }]));
-  there.forEach((rank) => hosts.set(rank.rank, rank.host));
+  const there = new Map(ranks().map((rank) => [rank.rank, { ...rank, status: rankStatus(rank), absent: rank.progress === "missing" }]));
+  there.forEach((rank) => rank.host && hosts.set(rank.rank, rank.host));
   return Array.from({ length: worldSize() }, (_, number) => there.get(number) ?? missing(number));
 }
 

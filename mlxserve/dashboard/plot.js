@@ -4,6 +4,7 @@ import { clock } from "./format.js";
 import { colour } from "./theme.js";
 
 const HEIGHT = 116;
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 const FONT = "11px system-ui, sans-serif";
 
 /** A plot of one series. `format` words its values, `axis` those beside it; `ceiling` is the top of the scale where it has one. */
@@ -46,10 +47,10 @@ export class Plot {
     else this.repaint();
   }
 
-  /** Writes the value at `index`, or the latest. */
+  /** Writes the value at `index`, or the latest that there is. */
   tell(index) {
     const [times, values] = this.data;
-    const at = index ?? times.length - 1;
+    const at = index ?? values.findLastIndex((value) => value !== null);
     this.hovered = index !== null;
     say(this.value, this.worded(values[at]));
     say(this.when, index === null || times[at] === undefined ? "" : clock(times[at]));
@@ -75,13 +76,13 @@ export class Plot {
     return {
       width: this.host.clientWidth,
       height: HEIGHT,
-      padding: [6, 8, 0, 0],
+      padding: [6, 16, 0, 0],
       legend: { show: false },
       cursor: { y: false, sync: { key: "traffic" }, drag: { x: false, y: false }, points: { size: 6, fill: line } },
       scales: { x: { time: true, range: () => this.range }, y: { range: (_, least, most) => [0, this.top(most)] } },
       axes: [
         { ...axis, size: 20, gap: 2, space: 42, values: (_, ticks) => ticks.map(hour) },
-        { ...axis, size: 44, gap: 4, space: 26, values: (_, ticks) => ticks.map(this.axis) },
+        { ...axis, size: 44, gap: 4, space: 26, values: (_, ticks) => ticks.map(this.axis), ...(this.stepped && { incrs: WHOLE }) },
       ],
       series: [{}, { stroke: line, width: 1.5, fill: faint(line), paths, points: { show: true, size: 4, fill: line, filter: lonely } }],
       hooks: { setCursor: [(plot) => this.tell(plot.cursor.left >= 0 ? plot.cursor.idx : null)] },

@@ -5,33 +5,41 @@ import { hear, server } from "./server.js";
 
 const BEAT = 2000; // milliseconds
 const DAY_BEAT = 60000;
-const HEALTH_BEAT = { cluster: 10000, traffic: 10000, chat: 4000, connect: 4000 };
+const HEALTH_BEAT = { alone: 4000, beside: 10000 };
 
 let shown = { section: "cluster", day: false };
 let last = { health: 0, day: 0 };
 let settled = -1;
+let due = true;
 let wake = () => {};
 
 /** Told which section is on screen, and whether the day is. */
 export function watch(section, day) {
   shown = { section, day };
   settled = -1;
-  wake();
+  hurry();
 }
 
 /** Ask now. */
 export function askNow() {
   last = { health: 0, day: 0 };
   settled = -1;
+  hurry();
+}
+
+function hurry() {
+  due = true;
   wake();
 }
 
 /** Goes on for as long as the page is open. */
 export async function startPulse() {
-  document.addEventListener("visibilitychange", () => wake());
+  document.addEventListener("visibilitychange", hurry);
   for (;;) {
-    if (!document.hidden) await beat();
-    await pause(document.hidden ? 2 ** 31 - 1 : BEAT);
+    while (document.hidden) await pause(2 ** 31 - 1);
+    due = false;
+    hear(await news());
+    if (!due) await pause(BEAT);
   }
 }
 
@@ -44,13 +52,15 @@ const pause = (milliseconds) =>
     };
   });
 
-async function beat() {
+async function news() {
   try {
-    const news = { ...(await askTraffic()), lostSince: 0 };
-    hear({ ...news, ...(await askHealth(news)) });
+    const heard = await askTraffic();
+    const report = await askHealth(heard);
+    const standing = heard.traffic?.status ?? report.health ?? server.standing;
+    return { ...heard, ...report, standing, lostSince: 0 };
   } catch {
-    hear({ lostSince: server.lostSince || Date.now() / 1000, traffic: null });
     last.health = 0;
+    return { lostSince: server.lostSince || Date.now() / 1000, traffic: null };
   }
 }
 
@@ -72,10 +82,11 @@ async function askRequests(traffic) {
   return requests ? { requests } : {};
 }
 
-async function askHealth(news) {
-  const changed = news.traffic && news.traffic.status.status !== server.health?.status;
-  const due = Date.now() - last.health > (news.traffic ? HEALTH_BEAT[shown.section] : Math.min(HEALTH_BEAT[shown.section], 4000)) - 100;
-  if (!due && !changed && server.health) return {};
+/** Seldom while /traffic tells the state, too. */
+async function askHealth({ traffic }) {
+  const changed = traffic && traffic.status.status !== server.health?.status;
+  const recent = Date.now() - last.health < (traffic ? HEALTH_BEAT.beside : HEALTH_BEAT.alone) - 100;
+  if (recent && !changed && server.health) return {};
   const health = await get("/health");
   last.health = Date.now();
   return { health };

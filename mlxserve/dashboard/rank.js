@@ -1,6 +1,6 @@
 // One rank's card.
 import { el, say } from "./dom.js";
-import { bytes, duration, rate, share } from "./format.js";
+import { NONE, bytes, duration, rate, share } from "./format.js";
 import { createMemory, showMemory } from "./memory.js";
 import { layerCount } from "./server.js";
 import { showBadge } from "./status.js";
@@ -43,14 +43,19 @@ export function showRank(card, rank) {
   say(field("host"), rank.host);
   showBadge(field("status"), rank.status);
   say(field("device"), rank.absent ? (ABSENT[rank.status] ?? "It does not answer.") : rank.device);
-  showProgress(field("progress"), rank.progress ?? "");
-  card.querySelector(".facts").hidden = Boolean(rank.absent);
-  if (rank.absent) return;
+  showProgress(field("progress"), rank.absent ? "" : rank.progress);
+  const known = !rank.absent && rank.pid > 0;
+  card.querySelector(".facts").hidden = !known;
+  if (known) showFacts(card, field, rank);
+}
+
+function showFacts(card, field, rank) {
+  const works = rank.status === "active";
   showLayers(field, rank);
-  showShare(field("busy-bar"), 0, rank.busy);
-  say(field("busy"), share(rank.busy));
+  showShare(field("busy-bar"), 0, works ? rank.busy : 0);
+  say(field("busy"), works ? share(rank.busy) : NONE);
   showMemory(card.querySelector(".memory"), rank);
-  say(field("tokens_per_second"), rate(rank.tokens_per_second));
+  say(field("tokens_per_second"), works ? rate(rank.tokens_per_second) : NONE);
   say(field("pid"), rank.pid);
   showLink(field, rank.link);
 }
@@ -85,8 +90,8 @@ function showProgress(element, text) {
 export function shareIn(text) {
   const percent = /(\d+(?:\.\d+)?)\s*%/.exec(text);
   if (percent) return Math.min(1, percent[1] / 100);
-  const part = /(\d+(?:\.\d+)?)\s*([kMGT]?B)?\s*(?:of|\/)\s*(\d+(?:\.\d+)?)\s*([kMGT]?B)?/.exec(text);
-  if (!part || (part[2] && part[2] !== part[4]) || !Number(part[3])) return null;
+  const part = /(\d+(?:\.\d+)?)(?:\s*([kMGT]?B) of|\s*\/)\s*(\d+(?:\.\d+)?)\s*([kMGT]?B)?/.exec(text);
+  if (!part || part[2] !== part[4] || !Number(part[3])) return null;
   return Math.min(1, part[1] / part[3]);
 }
 

@@ -17,7 +17,7 @@ export function createRequests() {
   const show = () => {
     const known = server.requests ?? { open: [], recent: [] };
     reconcile(open.body, known.open, (one) => one.id, openRow, showOpen);
-    reconcile(recent.body, known.recent, (one) => one.id, recentRow, () => {});
+    reconcile(recent.body, known.recent, (one) => `${one.id} ${one.started}`, recentRow, () => {});
     open.say(known.open.length ? "" : "Nothing is being answered.", known.open.length);
     recent.say(known.recent.length ? "" : "None yet.", known.recent.length);
   };
@@ -46,13 +46,16 @@ function table(id, title, columns) {
 const cell = (column, ...content) => el("td", { "data-column": column }, ...content);
 const endpoint = (path) => path.replace(/^\/v1/, "");
 
+/** Its id, and its prompt where the server tells that (--log-prompts). */
+const named = ({ id, prompt }) => cell("Request", el("code", { title: id }, id), prompt && el("span.prompt", { title: prompt }, prompt));
+
 function openRow(one) {
   const cancel = el("button.small.danger", { type: "button", "data-cancel": one.id, "aria-label": `Cancel ${one.id}`, onclick: () => stop(cancel, one.id) }, "Cancel");
   const bar = el("div.bar", {}, el("span"));
   return el(
     "tr",
     { "data-request": one.id },
-    cell("Request", el("code", {}, one.id)),
+    named(one),
     cell("Endpoint", endpoint(one.endpoint)),
     cell("Client", one.client),
     cell("For"),
@@ -99,7 +102,7 @@ function recentRow(one) {
     { "data-request": one.id, "data-failed": bad },
     cell("Ended", clock(one.started + one.seconds)),
     cell("Status", el("span.verdict", { title: bad ? `${one.status} ${one.error ?? ""}` : null }, bad ? `${one.status} ${one.error ?? ""}` : String(verdict))),
-    cell("Request", el("code", {}, one.id)),
+    named(one),
     cell("Endpoint", endpoint(one.endpoint)),
     cell("Client", one.client),
     cell("Prompt", count(one.prompt_tokens)),

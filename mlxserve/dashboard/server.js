@@ -9,6 +9,8 @@ export const server = {
   day: null,
   /** The latest /requests, or null. */
   requests: null,
+  /** The state as it was told last: `{ status, reason, since }`, or null. */
+  standing: null,
   /** Unix seconds since when the server does not answer; 0 while it does. */
   lostSince: 0,
 };
@@ -18,17 +20,22 @@ const listeners = new Set();
 /** Calls `listener` after each change. */
 export const onServer = (listener) => listeners.add(listener);
 
-/** Takes in what was heard. */
+/** Takes in what was heard. A view that fails is reported in the console, and stops neither the others nor the asking. */
 export function hear(news) {
   Object.assign(server, news);
-  listeners.forEach((listener) => listener());
+  for (const listener of listeners) {
+    try {
+      listener();
+    } catch (error) {
+      reportError(error);
+    }
+  }
 }
 
 /** The state, its reason, and since when (Unix seconds). */
 export function state() {
   if (server.lostSince) return { status: "unreachable", reason: "", since: server.lostSince };
-  if (!server.health) return { status: "connecting", reason: "", since: 0 };
-  return server.traffic?.status ?? { status: server.health.status, reason: server.health.reason, since: server.health.since };
+  return server.standing ?? { status: "connecting", reason: "", since: 0 };
 }
 
 /** The model's name. */
@@ -49,6 +56,7 @@ export const layerCount = () => server.traffic?.layers || server.health?.layers 
 /** The state of one rank. */
 export function rankStatus(rank) {
   const { status } = state();
+  if (rank.progress === "missing") return "missing";
   if (["unreachable", "recovering", "connecting"].includes(status)) return status;
   if (rank.progress) return "loading";
   if (status === "degraded") return server.health?.serving ? "active" : "degraded";

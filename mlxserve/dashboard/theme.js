@@ -3,15 +3,18 @@ import { byId } from "./dom.js";
 import { icon } from "./icons.js";
 import { keep, kept } from "./storage.js";
 
-const LOOKS = ["system", "light", "dark"];
-const current = () => (LOOKS.includes(kept("theme")) ? kept("theme") : "system");
+const darkSystem = matchMedia("(prefers-color-scheme: dark)");
+const current = () => (["light", "dark"].includes(kept("theme")) ? kept("theme") : "system");
+
+/** The looks in the order of the switch: from the system's first to the other one, so that it is seen to work. */
+const looks = () => (darkSystem.matches ? ["system", "light", "dark"] : ["system", "dark", "light"]);
 
 /** Begins to listen to the switch; `changed` is called whenever the look is another. */
 export function startTheme(changed) {
   const button = byId("theme");
   const show = () => {
     const look = current();
-    const next = LOOKS[(LOOKS.indexOf(look) + 1) % LOOKS.length];
+    const next = looks()[(looks().indexOf(look) + 1) % 3];
     document.documentElement.dataset.theme = look;
     button.replaceChildren(icon(look));
     button.setAttribute("aria-label", `Look: ${look}. Switch to ${next}`);
@@ -23,7 +26,10 @@ export function startTheme(changed) {
     show();
     changed();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+  darkSystem.addEventListener("change", () => {
+    show();
+    changed();
+  });
   show();
 }
 

@@ -6,11 +6,12 @@ import { createRequests } from "./requests.js";
 import { server } from "./server.js";
 
 const SPANS = { minutes: 300, day: 86400 };
+const brief = (seconds) => duration(seconds).replace(/\.0+(?= )/, "");
 const PLOTS = [
   { name: "generated_tokens_per_second", title: "Generated tokens/s", format: (value) => (value < 1000 ? rate(value) : compact(value)), axis: compact },
   { name: "prompt_tokens_per_second", title: "Prompt tokens/s", format: compact },
-  { name: "ttft", title: "Time to first token", format: duration },
-  { name: "inter_token", title: "Time between tokens", format: duration },
+  { name: "ttft", title: "Time to first token", format: duration, axis: brief },
+  { name: "inter_token", title: "Time between tokens", format: duration, axis: brief },
   { name: "batch", title: "Batch size", format: compact, stepped: true },
   { name: "queue", title: "Queue", format: compact, stepped: true },
   { name: "prefix_hits", title: "Prefix cache hits", format: share, ceiling: 1 },

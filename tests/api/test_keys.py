@@ -79,7 +79,7 @@ async def test_without_a_key_it_is_401(http: httpx.AsyncClient, engine: Scripted
 async def test_all_but_the_page_and_the_health_needs_a_key(http: httpx.AsyncClient) -> None:
     for method, path in (target.split() for target in LOCKED_TARGETS):
         assert await _status(http, method, path) == 401, path
-    for path in ("/", "/health", "/dashboard/page.js", "/dashboard/page.css"):
+    for path in ("/", "/health", "/dashboard/main.js", "/dashboard/base.css", "/dashboard/chat/chat.js"):
         assert await _status(http, "GET", path) == 200, path
 
 

@@ -64,7 +64,10 @@ class Chat {
 
   /** Opens a conversation, a new one for null; says whether there is such a one. */
   open(id) {
-    if (id && id === this.conversation?.id) return this.show(), true;
+    if (id && id === this.conversation?.id) {
+      this.show();
+      return true;
+    }
     const found = id ? (this.writing.get(id)?.conversation ?? store.load(id)) : newConversation(store.lastSettings());
     if (!found) return false;
     this.conversation = found;
@@ -135,7 +138,7 @@ class Chat {
     conversation.messages.push(...messages);
     let body;
     try {
-      body = bodyOf(conversation, model());
+      body = { ...bodyOf(conversation, model()), return_progress: true };
     } catch (error) {
       this.save(conversation);
       this.show();

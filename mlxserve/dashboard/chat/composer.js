@@ -18,7 +18,7 @@ export class Composer {
   show(busy, model) {
     if (!busy && this.busy && document.activeElement === this.stopping) this.area.focus();
     this.busy = busy;
-    this.area.placeholder = `Message ${model}`;
+    this.area.placeholder = `Message ${model.split("/").at(-1)}`;
     this.sending.hidden = busy;
     this.stopping.hidden = !busy;
   }

@@ -97,12 +97,12 @@ function shownText({ content, form }) {
 
 function showStats(element, { stats, finish }) {
   if (!stats) return say(element, FINISHES[finish] ?? "");
-  const { tokensPerSecond, ttft, tokens, promptTokens, cachedTokens } = stats;
+  const { tokensPerSecond, counted, ttft, tokens, promptTokens, cachedTokens } = stats;
   element.dataset.tokens = tokens ?? "";
   element.dataset.tokensPerSecond = tokensPerSecond ?? "";
   element.dataset.ttft = ttft ?? "";
   const parts = [
-    tokensPerSecond && `${rate(tokensPerSecond)} tokens/s`,
+    tokensPerSecond && `${counted ? "" : "about "}${rate(tokensPerSecond)} tokens/s`,
     ttft !== null && `first token after ${duration(ttft)}`,
     tokens !== null && `${count(tokens)} tokens`,
     promptTokens !== null && `prompt ${count(promptTokens)}${cachedTokens ? `, ${count(cachedTokens)} of them cached` : ""}`,
