@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install, on Debian-like Linux, what the system tests make their hosts of: namespaces joined by cables, each with its sshd.
+# Install, on Debian-like Linux, what the system tests make their hosts of (namespaces joined by cables, each with its
+# sshd), and a browser for the page.
 # Does nothing elsewhere or when all is there; never fails, since the tests that need it say what is missing.
 set -u
 
@@ -15,6 +16,7 @@ command -v hostname >/dev/null || wanted+=(hostname)
 command -v ping >/dev/null || wanted+=(iputils-ping)
 command -v ps >/dev/null || wanted+=(procps)
 command -v systemd-analyze >/dev/null || wanted+=(systemd)
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || wanted+=(chromium)
 [ ${#wanted[@]} -gt 0 ] || exit 0
 
 sudo=()
