@@ -22,6 +22,8 @@ class Place(msgspec.Struct, frozen=True):
     """The first `ip:port` of each rank, in rank order, where the backend has such a list."""
     control: str = ""
     """The address of rank 0 for the control links, where that is not the first of its `addresses`."""
+    tells_progress: bool = False
+    """Whether a launcher draws what this process tells of its progress."""
     ring: tuple[tuple[str, ...], ...] = ()
     """All `ip:port` of each rank, of the ring backend."""
 

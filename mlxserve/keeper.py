@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from mlxserve.bars import Display
 from mlxserve.config import Place, Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
@@ -42,8 +43,10 @@ class EngineKeeper:
         ending: asyncio.Event,
         drain: Callable[[str], None],
         front: Front | None,
+        display: Display,
     ) -> None:
         """`ending` is set when the node is to end; `drain` is called when a worker was asked to end."""
+        self._display = display
         self._settings = settings
         self._client = client
         self._rendezvous = rendezvous
@@ -166,6 +169,7 @@ class EngineKeeper:
                 self._client.receive(event)
             return giving_up.result() if giving_up and giving_up.done() and not giving_up.cancelled() else None
         finally:
+            self._display.clear()
             self._forming = False
             if giving_up:
                 giving_up.cancel()
@@ -187,8 +191,10 @@ class EngineKeeper:
                     logger.info("%s", event.detail)
                 self._waiting = event.detail
             case Progress():
-                logger.info("%s", _sentence(event))
+                if not self._display.show(f"rank {event.rank}", event.note or _sentence(event)):
+                    logger.info("%s", _sentence(event))
             case Ready():
+                self._display.clear()
                 ranks = "1 rank" if len(event.ranks) == 1 else f"{len(event.ranks)} ranks"
                 logger.info("ready: %s, %d layers on %s", event.model_type, event.layers, ranks)
                 if waiting := len(self._client.clients):

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+from mlxserve.bars import Display, NoDisplay
 from mlxserve.config import Place, Settings
 
 DIM, RED, YELLOW, BLUE, PLAIN = "\033[2m", "\033[31m", "\033[33m", "\033[34m", "\033[0m"
@@ -18,16 +19,29 @@ OURS = "mlxserve"
 """The logger of all our own lines; of libraries only warnings are shown."""
 
 
-def set_up(settings: Settings, target: TextIO | None = None) -> None:
-    """Write this process's log to `target`, or stderr, as the settings say."""
+def set_up(settings: Settings, target: TextIO | None = None, display: Display | None = None) -> None:
+    """Write this process's log to `target`, or stderr, as the settings say; above what `display` draws there."""
     stream = sys.stderr if target is None else target
-    handler = logging.StreamHandler(stream)
+    handler = LinesAbove(display or NoDisplay(), stream)
     handler.setFormatter(formatter_for(settings, _takes_colours(stream)))
     level = settings.log_level.upper()
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger(OURS).setLevel(level)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
+
+
+class LinesAbove(logging.StreamHandler[TextIO]):
+    """Writes a line of the log where bars may be drawn."""
+
+    def __init__(self, display: Display, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        with self._display.aside():
+            super().emit(record)
 
 
 def formatter_for(settings: Settings, colours: bool) -> logging.Formatter:

@@ -14,6 +14,7 @@ import time
 import uvloop
 
 from mlxserve import logs
+from mlxserve.bars import Display, display_for
 from mlxserve.bundle import build_id
 from mlxserve.config import Settings
 from mlxserve.engine import trace_file
@@ -31,18 +32,19 @@ _DESCRIPTORS = 10_240
 
 def run(settings: Settings) -> int:
     """Serve until a signal or a failure that only the user can mend; returns the exit code. Raises MlxserveError."""
-    logs.set_up(settings)
+    display = display_for(settings.place.tells_progress, settings.log_format)
+    logs.set_up(settings, display=display)
     _allow_descriptors()
     if settings.trace and settings.place.rank == 0:
         trace_file.begin(settings.trace)
     build_id()  # read while it is there: the folder with it may be removed, or its source replaced
-    return uvloop.run(Node(settings).run())
+    return uvloop.run(Node(settings, display).run())
 
 
 class Node:
     """One machine's part of the server."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, display: Display) -> None:
         self._settings = settings
         self._rank = settings.place.rank
         self._client = EngineClient(settings.recover_seconds)
@@ -50,7 +52,7 @@ class Node:
         self._rendezvous = rendezvous_of(settings)
         self._ending = asyncio.Event()
         self._keeper = EngineKeeper(
-            settings, self._client, self._rendezvous, self._ending, self._begin_draining, self._front
+            settings, self._client, self._rendezvous, self._ending, self._begin_draining, self._front, display
         )
         self._draining: asyncio.Task[None] | None = None
         self._was_asked = False

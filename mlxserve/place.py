@@ -19,6 +19,8 @@ Listed = TypeVar("Listed")
 
 CONTROL = "MLXSERVE_CONTROL"
 """Set by hosts files in which not all ranks reach rank 0's address in the ring, as `mlxserve hosts` writes them."""
+PROGRESS = "MLXSERVE_PROGRESS"
+"""Set by `mlxserve launch` on a terminal for rank 0, whose lines of progress it draws as bars."""
 MPI_VARIABLES = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
 
 
@@ -33,7 +35,7 @@ def place_from(environ: Mapping[str, str], backend: Backend) -> Place:
             f"--backend {backend} was asked for, but the ranks were started for {found.backend}: "
             f"start them with --backend {backend}"
         )
-    return msgspec.structs.replace(found, control=environ.get(CONTROL, ""))
+    return msgspec.structs.replace(found, control=environ.get(CONTROL, ""), tells_progress=PROGRESS in environ)
 
 
 def _ring(environ: Mapping[str, str]) -> Place | None:

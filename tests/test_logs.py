@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlxserve import logs
+from mlxserve.bars import Bars
 from mlxserve.config import Place, Settings
 from mlxserve.launch.output import Lines
 
@@ -94,6 +95,6 @@ def test_a_traceback_stays_on_its_objects_line() -> None:
 
 def test_a_launcher_names_a_rank_once() -> None:
     target = io.BytesIO()
-    lines = Lines(target, "rank 1", 1)  # type: ignore[arg-type]
+    lines = Lines(target, "rank 1", 1, Bars(io.StringIO()))  # type: ignore[arg-type]
     lines.feed(b'[rank 1] 2026-11-28 13:22:05 INFO ready\nplain\n{"message":"ready"}\n')
     assert target.getvalue() == b'[rank 1] 2026-11-28 13:22:05 INFO ready\n[rank 1] plain\n{"message":"ready"}\n'

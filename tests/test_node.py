@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from mlxserve.bars import NoDisplay
 from mlxserve.config import Settings
 from mlxserve.engine.client import EngineClient
 from mlxserve.node import Node
@@ -26,7 +27,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(EngineClient, "quiet", never)
-    return Node(Settings(model="demo", port=0))
+    return Node(Settings(model="demo", port=0), NoDisplay())
 
 
 async def test_the_first_sigterm_lets_answers_go_on_and_the_second_ends_them(node: Node) -> None:

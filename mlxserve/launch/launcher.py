@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ from mlxserve.launch.processes import Processes
 from mlxserve.launch.ranks import HARMFUL, Rank, environment_of, ranks_of, secrets_of
 from mlxserve.launch.request import LaunchRequest
 from mlxserve.launch.script import script_of
+from mlxserve.place import PROGRESS
 
 INTERRUPTED = 130
 
@@ -82,7 +84,10 @@ def _starts(hosts: Hostfile, request: LaunchRequest, command: list[str]) -> list
         secrets = secrets_of(request)
         rank = Rank("mpirun", Host(hosts_file.THIS_MACHINE), secrets=secrets)
         return [_start(rank, mpirun(hosts.hosts, environment_of(hosts), command, tuple(secrets)), here)]
-    return [_start(rank, command, here) for rank in ranks_of(hosts, request)]
+    first, *others = ranks_of(hosts, request)
+    if sys.stderr.isatty():
+        first = msgspec.structs.replace(first, environment={**first.environment, PROGRESS: "told"})
+    return [_start(rank, command, here) for rank in (first, *others)]
 
 
 def _start(rank: Rank, command: list[str], here: str) -> Start:

@@ -8,6 +8,7 @@ import sys
 from typing import BinaryIO
 
 from mlxserve import streams
+from mlxserve.bars import Bars, told_in
 
 COLOURS = (36, 33, 35, 32, 34, 31)
 LONGEST = 65536
@@ -17,8 +18,10 @@ LONGEST = 65536
 class Lines:
     """Writes what one rank writes, line by line; of a line that was redrawn (`\\r`) only the last state."""
 
-    def __init__(self, target: BinaryIO, label: str, number: int) -> None:
+    def __init__(self, target: BinaryIO, label: str, number: int, bars: Bars) -> None:
+        """`bars` are drawn below, on the same terminal perhaps."""
         self._target = target
+        self._bars = bars
         self._rest = b""
         self._plain_prefix = self._prefix = f"[{label}] ".encode()
         if target.isatty() and "NO_COLOR" not in os.environ:
@@ -37,14 +40,23 @@ class Lines:
         self._write([rest] if rest else [])
 
     def _write(self, lines: list[bytes]) -> None:
-        drawn = (line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)
+        drawn = [line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines if not self._tells(line)]
+        if not drawn:
+            return
         try:
-            self._target.write(b"".join(self._labelled(line) + b"\n" for line in drawn))
-            self._target.flush()
+            with self._bars.aside():
+                self._target.write(b"".join(self._labelled(line) + b"\n" for line in drawn))
+                self._target.flush()
         except BrokenPipeError:
             streams.drop(self._target)  # nobody reads it any more, but the rank goes on
         except OSError:
             pass  # a full disk may have room for later lines
+
+    def _tells(self, line: bytes) -> bool:
+        """Whether `line` is about a bar, which is then drawn."""
+        if bar := told_in(line):
+            self._bars.take(bar)
+        return bar is not None
 
     def _labelled(self, line: bytes) -> bytes:
         """`line` with its rank, which it may name itself; objects for programs do."""

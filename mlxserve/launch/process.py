@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from mlxserve.bars import Bars
 from mlxserve.errors import UserError
 from mlxserve.launch.command import UNREACHED
 from mlxserve.launch.output import Lines
@@ -31,15 +32,15 @@ class Start(msgspec.Struct, frozen=True):
 class Process(asyncio.SubprocessProtocol):
     """One rank's process, in a session of its own so that a terminal's Ctrl-C reaches the launcher alone."""
 
-    def __init__(self, start: Start, number: int) -> None:
+    def __init__(self, start: Start, number: int, bars: Bars) -> None:
         self.label = start.label
         self.over_ssh = os.path.basename(start.command[0]) == "ssh"
         self._command = start.command
         self._program = start.program
         self._secrets = start.secrets
         self._lines = {
-            1: Lines(sys.stdout.buffer, start.label, number),
-            2: Lines(sys.stderr.buffer, start.label, number),
+            1: Lines(sys.stdout.buffer, start.label, number, bars),
+            2: Lines(sys.stderr.buffer, start.label, number, bars),
         }
         self._exited = asyncio.Event()
         self._silent = asyncio.Event()

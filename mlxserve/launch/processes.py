@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from typing import Literal
 
+from mlxserve.bars import Bars
 from mlxserve.errors import BrokenBuild, UserError
 from mlxserve.launch.output import say
 from mlxserve.launch.process import Process, Start
@@ -29,7 +31,8 @@ class Processes:
         self._drain_seconds = drain_seconds
         self._least = least or len(starts)
         self._drains = False
-        self._all = [Process(start, number) for number, start in enumerate(starts)]
+        self._bars = Bars(sys.stderr)
+        self._all = [Process(start, number, self._bars) for number, start in enumerate(starts)]
         self._running: dict[asyncio.Task[int], Process] = {}
         self._signals = 0
         self._signalled = asyncio.Event()
@@ -50,6 +53,7 @@ class Processes:
                 await self._signal_or_end(SETTLE, asyncio.ALL_COMPLETED)
             code = self._report() if self._signals == 0 else after_signal
         finally:
+            self._bars.clear()
             await self._end()
         return 130 if self._signals > 1 else code
 

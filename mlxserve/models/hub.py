@@ -20,7 +20,7 @@ from mlxserve.errors import UserError
 from mlxserve.models.folder import WEIGHT_FILES, ModelSource
 from mlxserve.models.hub_errors import explained
 from mlxserve.models.loading import load_lazily
-from mlxserve.models.progress import Report, TerminalBar, reporting_bar
+from mlxserve.models.progress import HiddenBar, Report, reporting_bar
 from mlxserve.models.remote_header import remote_header
 from mlxserve.models.weight_header import WeightHeader
 
@@ -37,9 +37,7 @@ class HubSource(ModelSource):
         self.name = repository if revision is None else f"{repository}@{revision}"
         report(f"{self.name}: looking it up on the hub")
         with explained(self.name):
-            folder = snapshot_download(
-                repository, revision=revision, allow_patterns=SMALL_FILES, tqdm_class=TerminalBar
-            )
+            folder = snapshot_download(repository, revision=revision, allow_patterns=SMALL_FILES, tqdm_class=HiddenBar)
         super().__init__(Path(folder))
         if not self.files:
             raise UserError(f"{self.name} has no weights that mlx-lm can read ({WEIGHT_FILES}): choose an MLX model.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,18 +30,18 @@ class Progress:
         self._report(f"{name} {100 * done // total if total else 100} %")
 
 
-class TerminalBar(tqdm):  # type: ignore[misc]
-    """A progress bar for `huggingface_hub` that draws only where stderr is a terminal."""
+class HiddenBar(tqdm):  # type: ignore[misc]
+    """A progress bar for `huggingface_hub` that draws nothing: the node shows what is reported."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{**options, "disable": not sys.stderr.isatty()})
+        super().__init__(*args, **{**options, "disable": True})
 
 
 def reporting_bar(name: str, report: Report) -> type[tqdm]:
     """A class of bars that report too."""
     progress = Progress(report)
 
-    class ReportingBar(TerminalBar):
+    class ReportingBar(HiddenBar):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             self._done = int(options.get("initial") or 0)

@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten
 
 from mlxserve.config import Settings
 from mlxserve.errors import UserError
+from mlxserve.models.progress import Progress
 from mlxserve.models.source import ModelSource
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.free_memory import room_bytes
@@ -51,12 +52,12 @@ def load_source(source: ModelSource, settings: Settings, report: Callable[[str],
         if parts.rank > 0 and parts.reads_shared_weights():
             source.fetch(lambda name: True, report)
         parts = _Parts(source.load(settings.dtype), settings)
-    return parts.materialize()
+    return parts.materialize(Progress(report))
 
 
 def load_model(model: nn.Module, settings: Settings) -> LoadedModel:
     """Take a model that is built already, all its weights at hand. Raises UserError."""
-    return _Parts(model, settings).materialize()
+    return _Parts(model, settings).materialize(Progress(lambda line: None))
 
 
 class _Parts:
@@ -103,14 +104,15 @@ class _Parts:
         hidden = self._stage.forward(Item(0, [[0]], [], "last"), mx.zeros((1, 1, *before.trailing), before.dtype))
         return bool(mx.isnan(hidden).any().item())
 
-    def materialize(self) -> LoadedModel:
+    def materialize(self, progress: Progress) -> LoadedModel:
         """Read this rank's weights into memory; the others stay where they are."""
         own = sorted({self._trace.layer_of_call[call] for call in self._split[self.rank]})
         layers = self._walk.layers
         self._require_room(own)
         try:
-            for index in own:
+            for number, index in enumerate(own, 1):
                 mx.eval(layers[index].parameters())
+                progress.say("reading layers", number, len(own))
             if self.rank == 0:
                 mx.eval([array for _, array in self._shared])
         except RuntimeError as error:

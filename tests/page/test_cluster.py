@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.system.question import Question, ask_at_once
 from tests.system.ranks import Ranks
-from tests.system.server import Server
+from tests.system.server import Server, start
 
 from .conftest import Visit, beside
 
@@ -63,3 +63,18 @@ def test_a_server_that_does_not_answer_is_told_and_found_again(visit: Visit, ser
     expect(state).to_have_attribute("data-status", "unreachable")
     page.context.set_offline(False)
     expect(state).to_have_attribute("data-status", "healthy")
+
+
+def test_a_server_that_loads_is_seen_to(visit: Visit) -> None:
+    server = start(1)
+    try:
+        server.wait_until("loading")
+        page = visit(server, "cluster", faults=True)
+        state = page.locator("#state")
+        expect(state).to_have_attribute("data-status", re.compile("loading|healthy"))
+        expect(page.locator("#state-reason")).not_to_be_empty()
+        expect(state).to_have_attribute("data-status", "healthy", timeout=RECOVERY)
+        expect(page.locator('[data-figure="active-gpus"]')).to_have_text("1 of 1")
+        expect(page.locator('[data-figure="backend"]')).to_have_text("one machine")
+    finally:
+        server.close()

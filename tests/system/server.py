@@ -28,8 +28,14 @@ class Server:
     """The processes of one command line; `mark` in their environment tells them from all others."""
 
     def __init__(
-        self, command: Sequence[str], port: int, environment: dict[str, str] | None = None, stdin: int | None = None
+        self,
+        command: Sequence[str],
+        port: int,
+        environment: dict[str, str] | None = None,
+        stdin: int | None = None,
+        output: int | None = None,
     ) -> None:
+        """`output`: where its processes print, if that is not to be kept here."""
         self.port = port
         self.mark = f"MLXSERVE_TEST={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
@@ -38,7 +44,7 @@ class Server:
             command,
             env=os.environ | {name: value} | (environment or {}),
             stdin=subprocess.DEVNULL if stdin is None else stdin,
-            stdout=self._output,
+            stdout=self._output if output is None else output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
