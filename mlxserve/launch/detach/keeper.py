@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 
+from mlxserve.bars import Bars
 from mlxserve.launch.detach.far import ENDED
 from mlxserve.launch.output import say
 from mlxserve.launch.process import Process, Start
@@ -26,6 +28,7 @@ class Keeper:
 
     def __init__(self, starts: list[Start]) -> None:
         self._starts = starts
+        self._bars = Bars(sys.stderr)
         self._following: dict[int, Process] = {}
         self._is_over = False
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
@@ -63,7 +66,7 @@ class Keeper:
 
     async def _follow(self, number: int) -> int:
         """Start a rank unless it runs, and follow it until it ends or its host is lost; returns the exit code."""
-        process = Process(self._starts[number], number)
+        process = Process(self._starts[number], number, self._bars)
         await process.start()
         self._following[number] = process
         code = await process.ended()
