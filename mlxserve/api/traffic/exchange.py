@@ -129,8 +129,8 @@ class Exchange:
 
     @property
     def finish(self) -> str:
-        """Why its answers ended, in OpenAI's words, with commas between different ones."""
-        return ",".join(dict.fromkeys(generation.finish_reason or "none" for generation in self.generations))
+        """Why its answers ended, in OpenAI's words, with commas between different ones; "stop" where we ended them."""
+        return ",".join(dict.fromkeys(generation.finish_reason or "stop" for generation in self.generations))
 
     def _by_prompt(self) -> list[list[Generation]]:
         if len(self.generations) == 1:
