@@ -17,6 +17,9 @@ const FIGURES = {
   backend: "Backend",
 };
 
+/** What flows while no rank works. */
+const STILL = { chunks: 0, chunk_tokens: 0, decode_steps: 0, decode_rows: 0 };
+
 /** Builds the section. */
 export function startCluster() {
   const banner = createBanner();
@@ -30,7 +33,7 @@ export function startCluster() {
     showFigures(figures);
     const all = withMissing();
     reconcile(cards, all, (rank) => rank.rank, createRank, showRank);
-    flow.show(all, server.traffic?.flow);
+    flow.show(all, all.some((rank) => rank.status === "active") ? server.traffic?.flow : server.traffic && STILL);
   };
   return { show, arrive: () => flow.on(true), leave: () => flow.on(false) };
 }
@@ -67,12 +70,16 @@ function showFigures(figures) {
 
 const openRequests = ({ running, waiting }) => (waiting ? `${running} + ${waiting} waiting` : count(running));
 
+/** What each rank's machine is called, also while nothing is heard of it. */
 const hosts = new Map();
 
 /** The ranks, and in their places those that were planned and are not there. */
 function withMissing() {
   const there = new Map(ranks().map((rank) => [rank.rank, { ...rank, status: rankStatus(rank), absent: rank.progress === "missing" }]));
-  there.forEach((rank) => rank.host && hosts.set(rank.rank, rank.host));
+  for (const rank of there.values()) {
+    if (rank.pid) hosts.set(rank.rank, rank.host);
+    else rank.host = hosts.get(rank.rank) ?? rank.host;
+  }
   return Array.from({ length: worldSize() }, (_, number) => there.get(number) ?? missing(number));
 }
 

@@ -7,6 +7,7 @@ import { server } from "./server.js";
 import { toast } from "./toast.js";
 
 const STATES = { waiting: "Waiting", reading: "Reading", writing: "Writing" };
+const ENDED = { 410: "cancelled", 499: "client left" }; // no failures of the server's
 const OPEN = ["Request", "Endpoint", "Client", "For", "State", "Progress", "Tokens/s", ""];
 const RECENT = ["Ended", "Status", "Request", "Endpoint", "Client", "Prompt", "Cached", "Answer", "TTFT", "Tokens/s", "Took"];
 
@@ -95,13 +96,13 @@ async function stop(button, id) {
 }
 
 function recentRow(one) {
-  const bad = Boolean(one.error) || one.status >= 400;
-  const verdict = bad ? one.error || one.status : one.finish || one.status;
+  const bad = one.status >= 400 && !(one.status in ENDED);
+  const verdict = bad ? `${one.status} ${one.error}` : ENDED[one.status] || one.finish || String(one.status);
   return el(
     "tr",
     { "data-request": one.id, "data-failed": bad },
     cell("Ended", clock(one.started + one.seconds)),
-    cell("Status", el("span.verdict", { title: bad ? `${one.status} ${one.error ?? ""}` : null }, bad ? `${one.status} ${one.error ?? ""}` : String(verdict))),
+    cell("Status", el("span.verdict", { title: one.error || null }, verdict)),
     named(one),
     cell("Endpoint", endpoint(one.endpoint)),
     cell("Client", one.client),

@@ -27,8 +27,17 @@ const marked = new Marked({
   },
 });
 
-/** The blocks of `text`, each `{ raw, … }`. Raises where it is nested too deeply. */
-export const blocksOf = (text) => marked.lexer(text).filter((block) => block.type !== "space");
+/** The blocks of `text`, each `{ raw, … }`. Raises where it is nested too deeply, or tangled. */
+export function blocksOf(text) {
+  if (isTangled(text)) throw new RangeError("tangled");
+  return marked.lexer(text).filter((block) => block.type !== "space");
+}
+
+/** Whether a paragraph has so many signs of emphasis that reading it would take seconds, as their square. */
+function isTangled(text) {
+  const words = text.replace(/^(`{3,}|~{3,})[\s\S]*?(?:^\1|$(?![\s\S]))/gm, "");
+  return words.split(/\n\s*\n/).some((part) => (part.match(/[*_]+/g)?.length ?? 0) > 2000);
+}
 
 /** A fragment of the page that shows `blocks`. */
 export function rendered(blocks) {

@@ -29,7 +29,7 @@ export class Text {
     try {
       blocks = blocksOf(text);
     } catch {
-      return this.drawPlain(text); // nested too deeply for the parser
+      return this.drawPlain(text); // too much for the parser
     }
     // What a link is called can be told anywhere in the text.
     const links = JSON.stringify(blocks.filter((block) => block.type === "def").map((block) => block.raw));
@@ -43,7 +43,7 @@ export class Text {
 
   drawPlain(text) {
     this.raws = [];
-    this.element.replaceChildren(el("pre", {}, text));
+    this.element.replaceChildren(el("pre.plain", {}, text));
   }
 }
 
@@ -52,7 +52,7 @@ function drawnBlock(block) {
   try {
     element.append(rendered([block]));
   } catch {
-    element.append(el("pre", {}, block.raw));
+    element.append(el("pre.plain", {}, block.raw));
   }
   for (const table of element.querySelectorAll("table")) {
     const scroll = el("div.table", { tabindex: "0", role: "group", "aria-label": "Table" });
