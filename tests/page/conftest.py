@@ -39,9 +39,12 @@ def beside(work: Callable[[], Result]) -> Result:
         return thread.submit(work).result()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or what `playwright install chromium` has brought."""
+    """Debian's Chromium, or what `playwright install chromium` has brought.
+
+    Ended with this folder's tests: as long as Playwright runs, this thread is one of an event loop.
+    """
     installed = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         if not installed and not os.path.exists(playwright.chromium.executable_path):
@@ -52,7 +55,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     """Two ranks, each with a node of its own. Tests must leave them serving."""
     ranks = Ranks(tmp_path_factory.mktemp("ranks"), 2)

@@ -83,4 +83,5 @@ def test_an_open_request_is_seen_and_cancelled(visit: Visit, server: Server) -> 
     expect(row).to_have_count(0)
     asking.join(10)
     assert ended.is_set()
-    expect(page.locator(f'#recent-requests [data-request="{name}"]')).to_have_attribute("data-failed", "true")
+    ended_row = page.locator(f'#recent-requests [data-request="{name}"]')
+    expect(ended_row.locator('[data-column="Status"]')).to_contain_text("ancelled")

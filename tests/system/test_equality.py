@@ -12,7 +12,7 @@ from tests.conftest import Shared
 from tests.system.near_tie import is_near_tie
 from tests.system.server import Server
 
-TOKENS = 20
+TOKENS = 12
 SUBJECTS = [
     "rain", "a violin", "the moon", "bread", "a lighthouse", "chess", "winter", "a spider", "Rome", "glass",
     "an old bicycle", "tea", "the number seven", "a volcano", "sleep", "ants", "a bridge", "salt", "the wind", "owls",

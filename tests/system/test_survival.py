@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -66,15 +65,3 @@ def test_answers_go_on_when_a_workers_node_is_killed_and_started_again(ranks: Ra
     killed.wait_until_gone(SOON)
     print(f"answers went on after {pieces.standstill:.1f} s")
     assert pieces.standstill < BACK_SECONDS + BY_HAND
-
-
-def test_a_rank_that_is_lost_again_and_again_is_soon_back_each_time(ranks: Ranks) -> None:
-    ranks[0].wait_until("healthy")
-    for _ in range(3):
-        os.kill(ranks.engine(len(ranks) - 1), signal.SIGKILL)
-        killed_at = time.monotonic()
-        ranks[0].wait_until("recovering")
-        ranks[0].wait_until("healthy")
-        took = time.monotonic() - killed_at
-        print(f"back after {took:.1f} s")
-        assert took < BACK_SECONDS, ranks[0].output
