@@ -77,7 +77,10 @@ class Bars:
     def take(self, bar: Bar) -> None:
         """Draw `bar` in place of the one of this name; below nothing, none."""
         with self.aside():
-            self._bars.pop(bar.name, None) if bar.percent < 0 else self._bars.update({bar.name: bar})
+            if bar.percent < 0:
+                self._bars.pop(bar.name, None)
+            else:
+                self._bars[bar.name] = bar
 
     def clear(self) -> None:
         """See Display."""
@@ -96,8 +99,10 @@ class Bars:
             self._draw()
 
     def _draw(self) -> None:
+        if not self._bars:
+            return
         columns = shutil.get_terminal_size().columns
-        names = max(map(len, self._bars), default=0)
+        names = max(map(len, self._bars))
         lines = [f"{_line(self._bars[name], names)[: columns - 1]}\n" for name in sorted(self._bars)]
         self._write("".join(lines))
         self._drawn = len(lines)

@@ -51,11 +51,21 @@ class Remote:
         except (Refused, KeyError, TypeError, ValueError):
             return []
 
-    def get(self, path: str, statuses: tuple[int, ...] = (200,)) -> Any:
-        """The JSON at `path`, answered with one of `statuses`. Raises UserError, ValueError where it is no JSON."""
+    def model(self, wanted: str) -> str:
+        """The model's name: the one that is `wanted`, or else served; empty where the server does not tell.
+
+        Raises UserError where none is wanted and several are served.
+        """
+        served = self.models()
+        if not wanted and len(served) > 1:
+            raise UserError(f"{self.url} serves several models: choose with --model: {', '.join(served[:20])}")
+        return wanted or (served[0] if served else "")
+
+    def get(self, path: str) -> Any:
+        """The JSON at `path`. Raises UserError, ValueError where it is no JSON."""
         with self.asked("GET", path) as response:
             content = response.read()
-            if response.status not in statuses:
+            if response.status != 200:
                 raise Refused(response.status, f"{self.url}: status {response.status}: {message(content)}")
             return json.loads(content)
 

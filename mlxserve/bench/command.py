@@ -29,7 +29,8 @@ def run(request: BenchRequest) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     urls = [(request.url, request.model)]
     urls += [(request.against, request.against_model)] if request.against else []
-    subjects = [_subject(Server(url, request.api_key), model) for url, model in urls]
+    servers = [(Server(url, request.api_key), model) for url, model in urls]
+    subjects = [Subject(server, server.model(model)) for server, model in servers]
     asking = Asking(tokens=request.tokens, temperature=request.temperature)
     sweep = Sweep(subjects, asking, request.rounds, request.seed, _say)
     wanted = points([WORKLOADS[name] for name in request.workloads], list(request.streams), request.requests)
@@ -39,14 +40,6 @@ def run(request: BenchRequest) -> int:
     finally:
         _report(measured, request, subjects)
     return _exit_code(measured)
-
-
-def _subject(server: Server, model: str) -> Subject:
-    """With the model that is served where none is named. Raises UserError where that is not clear."""
-    served = server.models()
-    if not model and len(served) > 1:
-        raise UserError(f"{server.url} serves several models: choose with --model: {', '.join(served[:20])}")
-    return Subject(server, model or (served[0] if served else ""))
 
 
 def _report(measured: list[Measured], request: BenchRequest, subjects: list[Subject]) -> None:

@@ -24,7 +24,7 @@ def run(request: ChatRequest) -> int:
     if not question and not sys.stdin.isatty():
         raise UserError("nothing is asked: standard input is empty; write something to it, or use --question")
     remote = Remote(request.url, request.api_key)
-    conversation = Conversation(request.model or _served(remote), request.system, _settings(request))
+    conversation = Conversation(remote.model(request.model), request.system, _settings(request))
     if question:
         conversation.ask(question)
         screen = Screen(shows_thoughts=False)
@@ -38,7 +38,6 @@ def run(request: ChatRequest) -> int:
 def answer(remote: Remote, conversation: Conversation, screen: Screen) -> str:
     """Show the next answer and keep it, also where it is broken off. Returns its figures. Raises UserError."""
     coming = Answer(remote, conversation.body())
-    screen.text = ""
     try:
         with closing(coming.deltas()) as deltas:
             screen.show(deltas)
@@ -86,14 +85,6 @@ def _take(typed: str, remote: Remote, conversation: Conversation, screen: Screen
     except UserError as error:
         screen.end()
         screen.note(str(error))
-
-
-def _served(remote: Remote) -> str:
-    """The model that is served; empty where the server does not tell. Raises UserError where there are several."""
-    names = remote.models()
-    if len(names) > 1:
-        raise UserError(f"{remote.url} serves several models: choose with --model: {', '.join(names[:20])}")
-    return names[0] if names else ""
 
 
 def _settings(request: ChatRequest) -> dict[str, object]:

@@ -18,9 +18,11 @@ class Screen:
     def __init__(self, shows_thoughts: bool = True) -> None:
         self._shows_thoughts = shows_thoughts
         self._line_open = False
+        self.text = ""
+        """Of the answer that was shown last, as far as it came."""
 
-    def show(self, deltas: Iterable[Delta]) -> str:
-        """Write an answer as it comes. Returns its text, which grows in `text` too, for when this is interrupted."""
+    def show(self, deltas: Iterable[Delta]) -> None:
+        """Write an answer as it comes."""
         self.text = ""
         thinking = False
         for delta in deltas:
@@ -33,7 +35,6 @@ class Screen:
                     thinking = False
                 self.text += said
                 self._write(said)
-        return self.text
 
     def end(self) -> None:
         """End the line that an answer, or a part of one, has left open."""

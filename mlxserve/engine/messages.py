@@ -5,6 +5,8 @@ The node sends commands, the engine sends events. Tokens travel as integers; tex
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -138,14 +140,13 @@ class Sums(msgspec.Struct):
     """How often a sequence was put back for want of memory."""
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(
-            *(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True))
-        )
+        return self._with(other, operator.add)
 
     def __sub__(self, other: Sums) -> Sums:
-        return Sums(
-            *(a - b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True))
-        )
+        return self._with(other, operator.sub)
+
+    def _with(self, other: Sums, combine: Callable[[int, int], int]) -> Sums:
+        return Sums(*map(combine, msgspec.structs.astuple(self), msgspec.structs.astuple(other)))
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):

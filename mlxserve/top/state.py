@@ -45,7 +45,6 @@ class Minutes(msgspec.Struct, frozen=True):
     generated_tokens_per_second: list[float] = []
     ttft: list[float | None] = []
     inter_token: list[float | None] = []
-    batch: list[float | None] = []
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -58,7 +57,6 @@ class Traffic(msgspec.Struct, frozen=True):
     running: int = 0
     waiting: int = 0
     ranks: list[Rank] = []
-    layers: int = 0
 
 
 def traffic(remote: Remote) -> Traffic:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ def settle(page: Page, **settings: str) -> None:
         page.get_by_label(name.replace("_", " ").capitalize(), exact=True).fill(value)
 
 
+def expect_idle(server: Server) -> None:
+    """Wait until the place of an answer that was left is free."""
+    deadline = time.monotonic() + 20
+    while server.health()["open_requests"]:
+        assert time.monotonic() < deadline
+
+
 def answering(*deltas: dict[str, Any]) -> Any:
     """A server's stream of `deltas`."""
     chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
@@ -69,8 +77,7 @@ def test_an_answer_is_stopped_and_given_again(visit: Visit, server: Server) -> N
     page.locator("#chat-stop").click()
     expect(answer).to_have_attribute("data-writing", "false")
     expect(answer.locator("[data-stats]")).to_contain_text("stopped")
-    while server.health()["open_requests"]:
-        pass
+    expect_idle(server)
     answer.get_by_label("Regenerate").click()
     again = page.locator('[data-role="assistant"]')
     expect(again).to_have_count(1)

@@ -104,11 +104,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """CPU time that all its processes have used."""
-        total = 0
-        for pid in self.pids:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / TICKS
+        return sum(map(cpu_seconds_of, self.pids))
 
     def exit_code(self, timeout: float) -> int:
         """The exit code, waited for."""
@@ -134,6 +130,12 @@ class Server:
                 continue
         self.process.wait()
         self._output.close()
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """CPU time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def free_port() -> int:

@@ -14,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlxserve.api.serving import Serving, serving_of
-from mlxserve.api.traffic.ranks import Memory, RankTraffic, ranks_of
+from mlxserve.api.traffic.account import Totals
+from mlxserve.api.traffic.ranks import RankTraffic, ranks_of
 from mlxserve.api.traffic.spread import Spread
 from mlxserve.engine.client import Status
+from mlxserve.engine.messages import MemoryFacts
 
 PLAIN_TEXT = "text/plain"
 OPEN_METRICS = "application/openmetrics-text"
@@ -34,15 +36,15 @@ class Exposition(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """See Collector."""
-        yield from self._requests()
-        yield from self._tokens()
+        totals = self._account.totals()
+        yield from self._requests(totals)
+        yield from self._tokens(totals)
         yield from self._times()
         yield from self._engine()
         yield from self._ranks()
 
-    def _requests(self) -> Iterator[Metric]:
+    def _requests(self, totals: Totals) -> Iterator[Metric]:
         account = self._account
-        totals = account.totals()
         yield self._gauge("vllm:num_requests_running", "Requests that the engine works on.", account.running)
         yield self._gauge("vllm:num_requests_waiting", "Requests whose prompt waits to be read.", account.waiting)
         finished = self._counters(
@@ -57,8 +59,7 @@ class Exposition(Collector):
         yield answered
         yield self._counter("mlxserve:requests_failed", "Requests that were refused or failed.", totals.failed)
 
-    def _tokens(self) -> Iterator[Metric]:
-        totals = self._account.totals()
+    def _tokens(self, totals: Totals) -> Iterator[Metric]:
         for name, text, value in (
             ("vllm:prompt_tokens", "Prompt tokens that were read or found in the cache.", totals.prompt_tokens),
             ("mlxserve:cached_prompt_tokens", "Those found in the cache.", totals.cached_tokens),
@@ -101,7 +102,7 @@ class Exposition(Collector):
         ranks = ranks_of(self._serving.engine, self._serving.settings.place)
         memory = self._gauges("mlxserve:rank_memory_bytes", "Memory of a rank's machine.", "rank", "host", "kind")
         for one in ranks:
-            for kind in Memory.__struct_fields__:
+            for kind in MemoryFacts.__struct_fields__:
                 memory.add_metric([*self._place(one), kind], getattr(one.memory, kind))
         yield memory
         gauge = partial(self._of_ranks, ranks)

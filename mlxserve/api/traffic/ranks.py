@@ -6,18 +6,7 @@ import msgspec
 
 from mlxserve.config import Place
 from mlxserve.engine.client import EVERYBODY, EngineClient
-from mlxserve.engine.messages import RankFacts
-
-
-class Memory(msgspec.Struct, frozen=True):
-    """Bytes; 0 where they are not known. `cache` is what MLX keeps for reuse, `total` all that the machine has."""
-
-    weights: int
-    kv: int
-    prefix: int
-    cache: int
-    free: int
-    total: int
+from mlxserve.engine.messages import MemoryFacts, RankFacts
 
 
 class LinkTraffic(msgspec.Struct, frozen=True):
@@ -36,7 +25,7 @@ class RankTraffic(msgspec.Struct, frozen=True):
     device: str
     pid: int
     layers: tuple[int, int]
-    memory: Memory
+    memory: MemoryFacts
     busy: float
     tokens_per_second: float
     link: LinkTraffic
@@ -62,14 +51,14 @@ def _unknown(rank: int, place: Place) -> RankFacts:
 
 
 def _rank(facts: RankFacts, progress: str) -> RankTraffic:
-    memory, link = facts.memory, facts.link
+    link = facts.link
     return RankTraffic(
         facts.rank,
         facts.host,
         facts.device,
         facts.pid,
         (facts.first_layer, facts.last_layer),
-        Memory(memory.weights, memory.kv, memory.prefix, memory.cache, memory.free, memory.total),
+        facts.memory,
         facts.busy,
         facts.tokens_per_second,
         LinkTraffic(None if link.to < 0 else link.to, link.seconds or None, link.bytes_per_second),
