@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 
 from mlxserve.engine.messages import Checked, Command, Event, ModelFound, NewToken, RankFacts, Ready, Step, Submit
 from mlxserve.models.source import find_model
+from tests.ports import free_port
 
 BATCHES = (1, 8, 32)
 EVENTS = 20_000
@@ -193,7 +194,7 @@ def _asked(port: int, body: bytes) -> socket.socket:
 @contextmanager
 def _node(folder: Path) -> Iterator[Node]:
     ours, theirs = socket.socketpair()
-    port = _free_port()
+    port = free_port()
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.front_node", str(port), str(theirs.fileno())],
@@ -228,12 +229,6 @@ def _await_healthy(port: int) -> None:
         except OSError:
             pass  # it does not listen yet
     raise TimeoutError(f"the node did not serve within {START_TIMEOUT} s")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import msgspec
 from mlxserve.config import Place
 from mlxserve.engine.environment import engine_environment
 from mlxserve.launch.ports import Ports
+from tests.ports import free_port
 
 from .server import Command, Server, SubjectError
 
@@ -44,7 +44,7 @@ Starting = Callable[[Start, int], AbstractContextManager[list[Command]]]
 @contextmanager
 def serving(name: str, start: Start) -> Iterator[tuple[str, Server]]:
     """The subject `name` while it serves: its address, and its processes. Raises SubjectError."""
-    port = _free_port()
+    port = free_port()
     with STARTING[name](start, port) as commands, Server(LABELS[name], commands, port) as server:
         yield f"http://{HERE}:{port}", server
 
@@ -153,9 +153,3 @@ def _threads(start: Start) -> dict[str, str]:
 
 def _alone(start: Start) -> dict[str, str]:
     return engine_environment(_threads(start), Place())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from mlxserve.__main__ import run
+from tests.ports import free_port
 
 from ..api.scripted_engine import ScriptedEngine
 from .conftest import Rough, chunk, sse
@@ -167,9 +167,7 @@ def test_a_server_that_answers_nothing_is_one_sentence_and_exit_code_2(
 
 
 def test_an_address_where_nothing_listens_is_told(capsys: pytest.CaptureFixture[str], interrupts: None) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    assert run(["bench", f"http://127.0.0.1:{port}"]) == 2
+    assert run(["bench", f"http://127.0.0.1:{free_port()}"]) == 2
     assert "cannot be reached" in capsys.readouterr().err
 
 

@@ -16,6 +16,7 @@ import pytest
 from mlxserve.bundle import build_id
 from mlxserve.launch.check.listeners import STRANGER, reach
 from mlxserve.launch.check.messages import Connect, Facts, Model, Question, Reached
+from tests.ports import free_port
 
 TOKEN = "a1b2"
 
@@ -75,8 +76,7 @@ Start = Callable[..., Probe]
 
 
 def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"127.0.0.1:{listener.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def port_of(address: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 from mlxserve.config import Place
 from mlxserve.engine.environment import engine_environment
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ def run_on_ranks(program: str, world_size: int, *arguments: str, timeout: float)
 
     Raises AssertionError with the output of the rank that failed.
     """
-    addresses = tuple(f"127.0.0.1:{port}" for port in _free_ports(world_size))
+    addresses = tuple(f"127.0.0.1:{free_port()}" for _ in range(world_size))
     with tempfile.NamedTemporaryFile("w", suffix=".json") as hostfile:
         json.dump([[address] for address in addresses], hostfile)
         hostfile.flush()
@@ -64,11 +64,3 @@ def place_of_this_rank() -> Place:
     """Where this process, started by `run_on_ranks`, stands."""
     addresses = tuple(rank[0] for rank in json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text()))
     return Place(int(os.environ["MLX_RANK"]), len(addresses), "ring", addresses)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

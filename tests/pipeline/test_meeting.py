@@ -12,20 +12,16 @@ import pytest
 from mlxserve.config import Place
 from mlxserve.errors import FormationError
 from mlxserve.pipeline.meeting import meet, meeting_point
+from tests.ports import free_port
 
 SOON = 5.0
-
-
-def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 class Ring:
     """Ranks that may come to a meeting, each in a thread."""
 
     def __init__(self, size: int, pool: ThreadPoolExecutor) -> None:
-        self.addresses = tuple(free_address() for _ in range(size))
+        self.addresses = tuple(f"127.0.0.1:{free_port()}" for _ in range(size))
         self.said: dict[int, list[str]] = {rank: [] for rank in range(size)}
         self._pool = pool
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
@@ -20,6 +19,7 @@ from mlxserve.rendezvous.guest import Guest
 from mlxserve.rendezvous.host import Host
 from mlxserve.rendezvous.rendezvous import Whole, rendezvous_of
 from mlxserve.rendezvous.wire import Here, Wire
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 Node = Host | Guest
@@ -45,9 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ring() -> tuple[tuple[str, ...], ...]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        below = listener.getsockname()[1]
-    return tuple((f"127.0.0.1:{below + 1 + rank}",) for rank in range(3))
+    return tuple((f"127.0.0.1:{free_port()}",) for _ in range(3))
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ import httpx
 from tests.bench.model import random_folder
 from tests.bench.setup import NO_GUESSES
 from tests.bench.subjects import STARTING, Start
-from tests.system.server import BareRank, Server, free_port, write_hostfile
+from tests.ports import free_port
+from tests.system.server import BareRank, Server, write_hostfile
 
 TOKENS = 200
 BEGUN = 20

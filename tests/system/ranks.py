@@ -6,7 +6,8 @@ import json
 import time
 from pathlib import Path
 
-from tests.system.server import BareRank, free_port, write_hostfile
+from tests.ports import free_port
+from tests.system.server import BareRank, write_hostfile
 
 ENGINE_SECONDS = 60.0
 

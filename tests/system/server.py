@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from typing import IO, Any
 
 import httpx
 import openai
+
+from tests.ports import free_port
 
 BIN = Path(sys.executable).parent
 MLXSERVE = str(BIN / "mlxserve")
@@ -136,11 +137,6 @@ def cpu_seconds_of(pid: int) -> float:
     """CPU time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def serve_command(ranks: int, port: int, *flags: str, model: str = "demo") -> list[str]:

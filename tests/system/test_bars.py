@@ -8,7 +8,8 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.system.server import Server, free_port, serve_command
+from tests.ports import free_port
+from tests.system.server import Server, serve_command
 
 SOON = 90.0
 

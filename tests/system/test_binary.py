@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mlxserve.models.demo import demo_file
-from tests.system.server import Server, free_port
+from tests.ports import free_port
+from tests.system.server import Server
 from tests.system.test_chat import ask_streamed
 
 Own = Callable[[Server], Server]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.server import MLXSERVE, Server, free_port, serve_command, write_hostfile
+from tests.ports import free_port
+from tests.system.server import MLXSERVE, Server, serve_command, write_hostfile
 
 Own = Callable[[Server], Server]
 IN_TIME = 60.0

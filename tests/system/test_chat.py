@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.conftest import Shared
-from tests.system.server import MLX_LAUNCH, MLXSERVE, Server, free_port
+from tests.ports import free_port
+from tests.system.server import MLX_LAUNCH, MLXSERVE, Server
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 

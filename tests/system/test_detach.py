@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.system.hosts import HOME, Bed, Host, install
-from tests.system.server import MLXSERVE, Server, free_port
+from tests.system.server import MLXSERVE, Server
 from tests.system.test_chat import ask_streamed
 
 pytestmark = pytest.mark.long

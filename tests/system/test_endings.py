@@ -13,13 +13,13 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
+from tests.ports import free_port
 from tests.system.question import After, Question, ask_at_once
 from tests.system.server import (
     MLX_LAUNCH,
     MLXSERVE,
     BareRank,
     Server,
-    free_port,
     start,
     write_hostfile,
 )

@@ -16,7 +16,8 @@ import pytest
 import mlxserve
 from mlxserve.bundle import build_id
 from mlxserve.models.source import find_model
-from tests.system.server import MLXSERVE, BareRank, Server, free_port, start, write_hostfile
+from tests.ports import free_port
+from tests.system.server import MLXSERVE, BareRank, Server, start, write_hostfile
 
 Own = Callable[[Server], Server]
 IN_TIME = 60.0

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.server import BareRank, Server, free_port, start, write_hostfile
+from tests.ports import free_port
+from tests.system.server import BareRank, Server, start, write_hostfile
 from tests.system.test_chat import ask_streamed
 
 Own = Callable[[Server], Server]
