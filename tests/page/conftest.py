@@ -14,8 +14,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from tests.system.ranks import Ranks
-from tests.system.server import Server
+from tests.system.server import Server, start
 
+KEY = "a-secret-key"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -37,6 +38,11 @@ def beside(work: Callable[[], Result]) -> Result:
     """What `work` returns, done by another thread: Playwright has an event loop in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(work).result()
+
+
+def copied(page: Page) -> str:
+    """What is on the clipboard."""
+    return str(page.evaluate("navigator.clipboard.readText()"))
 
 
 @pytest.fixture(scope="package")
@@ -71,6 +77,15 @@ def server(ranks: Ranks) -> Server:
     return ranks[0]
 
 
+@pytest.fixture(scope="package")
+def locked() -> Iterator[Server]:
+    """A server that asks for a key, and shows what it is asked."""
+    server = start(1, "--api-key", KEY, "--log-prompts")
+    server.wait_until("healthy")
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
     """Opens a page of a server. All that the page asks for must be the server's own, and nothing may go wrong in it."""
@@ -78,7 +93,9 @@ def visit(browser: Browser) -> Iterator[Visit]:
     with ExitStack() as contexts:
 
         def open_page(server: Server, section: str = "", faults: bool = False, **options: object) -> Page:
-            context = browser.new_context(**{"viewport": WIDE, **options})
+            context = browser.new_context(
+                **{"viewport": WIDE, "permissions": ["clipboard-read", "clipboard-write"], **options}
+            )
             contexts.callback(context.close)
             page = context.new_page()
             page.set_default_timeout(PATIENCE)

@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.system.server import BIN, Server
 
-from .conftest import Visit
+from .conftest import NARROW, Visit, copied
 
 CAPITAL = "What is the capital of France?"
 HOSTILE = """\
@@ -26,6 +26,20 @@ HOSTILE = """\
 |---|
 ```python
 print("<b>unfinished
+"""
+MARKDOWN = """\
+## Adding
+
+1. *first*, 2. **second**
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+```python
+def add(a, b):
+    return a + b
+```
 """
 
 
@@ -121,6 +135,116 @@ def test_conversations_are_kept_and_exported(visit: Visit, server: Server, tmp_p
         assert text.split()[0] in file.read_text()
     page.get_by_label("Delete").first.click()
     expect(page.locator("[data-conversation]")).to_have_count(0)
+
+
+def test_a_conversation_is_given_another_name_and_opened_again(visit: Visit, server: Server) -> None:
+    page = visit(server, "chat/new")
+    page.route("**/v1/chat/completions", answering({"content": "Paris."}))
+    expect(ask(page, CAPITAL).locator(".content")).to_have_text("Paris.")
+    first = page.locator("[data-conversation]")
+    first.get_by_label("Rename").click()
+    first.locator("input").fill("France")
+    first.locator("input").press("Enter")
+    expect(first.locator("a")).to_have_text("France")
+    expect(page.locator("#chat-title")).to_have_text("France")
+    first.get_by_label("Rename").click()
+    first.locator("input").fill("Spain")
+    first.locator("input").press("Escape")
+    expect(first.locator("a")).to_have_text("France")
+    page.locator("#new-chat").click()
+    expect(page.locator('[data-role="assistant"]')).to_have_count(0)
+    expect(ask(page, "And of Spain?")).to_have_attribute("data-writing", "false")
+    page.reload()
+    expect(page.locator("[data-conversation]")).to_have_count(2)
+    page.locator("[data-conversation] a", has_text="France").click()
+    expect(page.locator('[data-role="user"] .bubble')).to_have_text(CAPITAL)
+
+
+def test_everything_said_can_be_copied(visit: Visit, server: Server) -> None:
+    page = visit(server, "chat/new")
+    page.route("**/v1/chat/completions", answering(*({"content": sign} for sign in MARKDOWN)))
+    answer = ask(page, "How does one add?")
+    expect(answer).to_have_attribute("data-writing", "false")
+    answer.get_by_role("button", name="Copy", exact=True).click()
+    expect(answer.locator(".code").get_by_role("button")).to_have_text("Copied")
+    assert copied(page) == "def add(a, b):\n    return a + b"
+    answer.get_by_label("Copy answer").click()
+    assert copied(page) == MARKDOWN
+    said = page.locator('[data-role="user"]')
+    said.hover()
+    said.get_by_label("Copy message").click()
+    assert copied(page) == "How does one add?"
+    page.locator("#show-code").click()
+    dialog = page.locator("#code-dialog")
+    dialog.get_by_role("button", name="Copy").click()
+    assert copied(page) == dialog.locator("pre code").inner_text()
+
+
+def test_copying_works_without_the_browsers_clipboard(visit: Visit, server: Server) -> None:
+    page = visit(server, "chat/new")
+    page.add_init_script("delete Navigator.prototype.clipboard")  # as where the page came by plain HTTP
+    page.reload()
+    page.route("**/v1/chat/completions", answering({"content": "Paris."}))
+    answer = ask(page, CAPITAL)
+    expect(answer).to_have_attribute("data-writing", "false")
+    answer.get_by_label("Copy answer").click()
+    page.locator("#chat-input").press("Control+V")
+    expect(page.locator("#chat-input")).to_have_value("Paris.")
+
+
+def test_markdown_is_drawn(visit: Visit, server: Server) -> None:
+    page = visit(server, "chat/new")
+    page.route("**/v1/chat/completions", answering(*({"content": sign} for sign in MARKDOWN)))
+    content = ask(page, "How does one add?").locator(".content")
+    expect(content.locator("h2")).to_have_text("Adding")
+    expect(content.locator("ol li em")).to_have_text("first")
+    expect(content.locator("td")).to_have_text(["1", "2"])
+    expect(content.locator(".code-head span")).to_have_text("python")
+
+
+def test_settings_are_what_the_model_is_asked_with(visit: Visit, server: Server) -> None:
+    page = visit(server, "chat/new")
+    bodies: list[dict[str, Any]] = []
+
+    def answer(route: Route) -> None:
+        bodies.append(route.request.post_data_json)
+        answering({"content": "Paris."})(route)
+
+    page.route("**/v1/chat/completions", answer)
+    page.locator("#system-prompt").fill("You are brief.")
+    settle(page, temperature="0.3", top_p="0.9", top_k="40", max_tokens="12", seed="7")
+    page.locator("#reasoning").select_option("low")
+    expect(ask(page, CAPITAL)).to_have_attribute("data-writing", "false")
+    numbers = {"temperature": 0.3, "top_p": 0.9, "top_k": 40, "max_tokens": 12, "seed": 7}
+    assert bodies[0].items() >= {**numbers, "reasoning_effort": "low", "model": "demo", "stream": True}.items()
+    assert [message["role"] for message in bodies[0]["messages"]] == ["system", "user"]
+    settle(page, top_p="3")
+    expect(page.get_by_label("Top p", exact=True)).to_have_attribute("aria-invalid", "true")
+    page.locator("#new-chat").click()
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("7")
+
+
+def test_a_schema_that_cannot_be_read_is_not_sent(visit: Visit, server: Server) -> None:
+    page = visit(server, "chat/new")
+    page.get_by_role("checkbox", name="JSON schema").check()
+    page.locator("#set-schema").fill("{")
+    expect(page.locator('[data-error="schema"]')).not_to_be_empty()
+    page.locator("#chat-input").fill(CAPITAL)
+    page.locator("#chat-input").press("Enter")
+    expect(page.locator(".toast")).to_be_visible()
+    assert server.health()["open_requests"] == 0
+
+
+def test_on_a_telephone_the_sides_are_opened_and_closed(visit: Visit, server: Server) -> None:
+    page = visit(server, "chat/new", viewport=NARROW)
+    page.route("**/v1/chat/completions", answering({"content": "Paris."}))
+    expect(ask(page, CAPITAL).locator(".content")).to_have_text("Paris.")
+    for drawer, side in (("list", "#chat-list"), ("settings", "#chat-settings")):
+        expect(page.locator(side)).to_be_hidden()
+        page.locator(f'[data-drawer="{drawer}"]').click()
+        expect(page.locator(side)).to_be_visible()
+        page.locator(f'[data-drawer="{drawer}"]').click()
+        expect(page.locator(side)).to_be_hidden()
 
 
 def test_the_request_as_curl_and_as_python_runs(visit: Visit, server: Server) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 
-import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
-from tests.system.server import BIN, Server, start
+from tests.system.server import BIN, Server
 
-from .conftest import Visit
+from .conftest import KEY, Visit, copied
 
 CLIENTS = [
     "curl",
@@ -24,18 +22,8 @@ CLIENTS = [
     "langchain",
     "llm",
 ]
-KEY = "a-secret-key"
 SHORT = '"temperature": 0, "max_tokens": 12, "messages"'
 FEW = "stream=True, temperature=0, max_tokens=12"
-
-
-@pytest.fixture(scope="module")
-def locked() -> Iterator[Server]:
-    """A server that asks for a key."""
-    server = start(1, "--api-key", KEY)
-    server.wait_until("healthy")
-    yield server
-    server.close()
 
 
 def test_each_client_is_told_this_servers_address(visit: Visit, server: Server) -> None:
@@ -60,14 +48,10 @@ def test_what_is_pasted_works(visit: Visit, server: Server) -> None:
 
 def test_a_server_with_keys_is_given_one(visit: Visit, locked: Server) -> None:
     page = visit(locked, "cluster", faults=True)
-    dialog = page.locator("#key-dialog")
-    expect(dialog).to_be_visible()
-    page.locator("#key-input").fill("wrong")
-    page.get_by_role("button", name="Use this key").click()
+    give_key(page, "wrong")
     expect(page.locator("#key-error")).to_contain_text("does not know")
-    page.locator("#key-input").fill(KEY)
-    page.get_by_role("button", name="Use this key").click()
-    expect(dialog).to_be_hidden()
+    give_key(page, KEY)
+    expect(page.locator("#key-dialog")).to_be_hidden()
     expect(page.locator('[data-rank="0"] [data-memory="weights"]')).to_contain_text("MB")
     page.locator('[data-tab="chat"]').click()
     page.get_by_label("Max tokens").fill("12")
@@ -77,5 +61,30 @@ def test_a_server_with_keys_is_given_one(visit: Visit, locked: Server) -> None:
     expect(page.locator('[data-role="assistant"] .content')).not_to_be_empty()
     page.locator('[data-tab="connect"]').click()
     expect(page.locator("#client-curl")).not_to_contain_text(KEY)
+    page.locator("#client-curl [data-copy]").first.click()
+    assert KEY in copied(page)
     page.locator("#show-key").check()
     expect(page.locator("#client-curl")).to_contain_text(KEY)
+
+
+def test_a_key_is_kept_where_that_is_wished_and_forgotten(visit: Visit, locked: Server) -> None:
+    page = visit(locked, "cluster", faults=True)
+    page.locator("#key-remember").check()
+    give_key(page, KEY)
+    dialog, weights = page.locator("#key-dialog"), page.locator('[data-rank="0"] [data-memory="weights"]')
+    expect(weights).to_contain_text("MB")
+    later = page.context.new_page()
+    later.goto(f"{locked.url}/#cluster")
+    expect(later.locator('[data-rank="0"] [data-memory="weights"]')).to_contain_text("MB")
+    later.locator("#key-button").click()
+    later.locator("#key-forget").click()
+    later.reload()
+    expect(later.locator("#key-dialog")).to_be_visible()
+    expect(dialog).to_be_hidden()
+
+
+def give_key(page: Page, key: str) -> None:
+    """Fill in the dialog that asks for one."""
+    expect(page.locator("#key-dialog")).to_be_visible()
+    page.locator("#key-input").fill(key)
+    page.get_by_role("button", name="Use this key").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import httpx
@@ -13,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.system.question import Question, ask_each
 from tests.system.server import Server
 
-from .conftest import Visit, beside
+from .conftest import KEY, Visit, beside
 
 PLOTS = 8
 METRICS = {
@@ -54,6 +55,48 @@ def test_plots_are_drawn_of_minutes_and_of_the_day(visit: Visit, server: Server)
     page.locator('[data-span="day"]').click()
     expect(page.locator('[data-span="day"]')).to_have_attribute("aria-current", "true")
     expect(page.locator("#view-traffic canvas")).to_have_count(PLOTS)
+
+
+def test_each_plot_tells_its_latest_value(visit: Visit, server: Server) -> None:
+    beside(lambda: ask_each(server, [Question("Say one and two and one and two and one and two.", 24)] * 2))
+    page = visit(server, "traffic")
+    values = page.locator("[data-plot-value]")
+    expect(values).to_have_count(PLOTS)
+    for name in ("generated_tokens_per_second", "prompt_tokens_per_second", "ttft", "inter_token", "prefix_hits"):
+        value = page.locator(f'[data-plot-value="{name}"]')
+        expect(value).to_have_text(re.compile(r"\d"))
+        plot = page.locator(f'[data-plot="{name}"] .canvas')
+        expect(plot).to_have_attribute("aria-label", re.compile(r"over the last 5 minutes: from \S+.* to \S+"))
+    page.locator('[data-plot="ttft"] .u-over').hover()
+    expect(page.locator('[data-plot="ttft"] .when')).to_have_text(re.compile(r"\d+:\d\d"))
+
+
+def test_prompts_are_shown_where_that_is_switched_on_alone(visit: Visit, server: Server, locked: Server) -> None:
+    words = "A sentence that nobody else says"
+    for one, key, seen in ((server, "", 0), (locked, KEY, 1)):
+        with one.client() as client:
+            client.api_key = key or "none"
+            client.chat.completions.create(
+                model="demo", messages=[{"role": "user", "content": words}], max_tokens=2, temperature=0
+            )
+        page = visit(one, "traffic", faults=bool(key))
+        if key:
+            page.locator("#key-input").fill(key)
+            page.get_by_role("button", name="Use this key").click()
+        expect(page.locator("#recent-requests tbody tr").first).to_be_visible()
+        expect(page.locator("#recent-requests .prompt", has_text=words)).to_have_count(seen)
+
+
+def test_a_request_that_was_refused_is_told_with_its_reason(visit: Visit, server: Server) -> None:
+    with server.client() as client, pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(
+            model="demo", messages=[{"role": "user", "content": "x"}], temperature=0, max_tokens=-1
+        )
+    page = visit(server, "traffic")
+    row = page.locator("#recent-requests tbody tr").first
+    expect(row).to_have_attribute("data-failed", "")
+    expect(row.locator(".verdict")).to_contain_text("400 ")
+    expect(row.locator(".verdict")).to_contain_text("max_tokens")
 
 
 def test_an_open_request_is_seen_and_cancelled(visit: Visit, server: Server) -> None:
