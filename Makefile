@@ -8,7 +8,7 @@ CLIENTS := $(VENV)/clients/ready
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
 # Tests that look at how long things take want the machine for themselves; the others share it.
-ALONE := tests/page $(patsubst %,tests/system/test_%.py,hostile_load many_kills survival)
+ALONE := $(patsubst %,tests/system/test_%.py,hostile_load many_kills survival)
 SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
 	$(shell find mlxserve -type f -not -name '*.pyc')
 
@@ -23,7 +23,7 @@ binary: $(BINARY)
 	$(BIN)/python build/measure.py $(BINARY)
 
 test: lint $(BINARY) $(CLIENTS)
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(ALONE))
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder $(addprefix --ignore=,$(ALONE))
 	$(BIN)/pytest $(ALONE)
 
 lint: $(READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,17 @@ from tests.system.server import Server, start
 Shared = Callable[[int], Server]
 
 
+PAGE = Path(__file__).parent / "page"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first."""
+    """What takes long comes first. One process has all tests of a file, or of the page: they share what they start."""
+    for item in items:
+        of_page = item.path.is_relative_to(PAGE)
+        item.add_marker(pytest.mark.xdist_group("page" if of_page else item.nodeid.partition("::")[0]))
+        if of_page:
+            item.add_marker("long")
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
