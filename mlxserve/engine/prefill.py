@@ -26,7 +26,7 @@ TAPER = 0.9
 layer only the caches of a chunk are needed; and the shorter the last chunk, the less do the ranks before it wait."""
 MOST_TOLD_TOKENS = 256
 """Of a prompt whose own likelihoods are wanted: the logits of each take as much as the vocabulary is large."""
-_STEP_TRIED = 16
+_STEP_TRIED = 24
 """Tokens between the lengths of chunks that are compared: each costs about a microsecond, and this is asked often."""
 
 
@@ -100,10 +100,14 @@ class PromptBatch:
         return sequence.tokens[first + 1 : sequence.read + 1]
 
 
-def tapered(unread: int, size: int) -> int:
+def tapered(unread: int, size: int, longest: int) -> int:
     """The next chunk, if `unread` tokens are read in chunks of about `size`, each a little shorter than the last."""
-    chunks = -(-unread // size)
-    return min(unread, math.ceil(unread * (1 - TAPER) / (1 - TAPER**chunks)))
+    return min(unread, longest, math.ceil(unread * _first_share(-(-unread // size))))
+
+
+def _first_share(chunks: int) -> float:
+    """What the first of so many tapered chunks has of all."""
+    return (1 - TAPER) / (1 - TAPER**chunks)
 
 
 def longest_chunk(pace: Pace, most: int) -> int:
@@ -115,9 +119,9 @@ def longest_chunk(pace: Pace, most: int) -> int:
 def chunk_size(pace: Pace, unread: int, following: int, most: int) -> int:
     """Tokens of a chunk when nothing but prompts is read: `unread` of this one, `following` of those after it.
 
-    With one rank there is little to choose: chunks as long as LONGEST_CHUNK_SECONDS allows. With several the first
-    chunk and the last leave ranks idle, so that short chunks are better, but each costs the reading of all weights:
-    the number of chunks with which the last one is soonest through, by measured times. `most` 0: no other bound.
+    With one rank there is little to choose: chunks as long as LONGEST_CHUNK_SECONDS allows. With several the last
+    chunk leaves ranks idle, so that short ones are better, but each costs the reading of all weights: the number of
+    tapered chunks with which the last one is soonest through, by measured times. `most` 0: no other bound.
     """
     longest = min(unread, longest_chunk(pace, most))
     fewest = -(-unread // longest)
@@ -129,6 +133,7 @@ def chunk_size(pace: Pace, unread: int, following: int, most: int) -> int:
 
     def duration(chunks: int) -> float:
         size = -(-unread // chunks)
-        return (total / size + pace.ranks - 1) * pace.tick(size, together=True)
+        last = math.ceil(unread * _first_share(chunks) * TAPER ** (chunks - 1))
+        return total / size * pace.tick(size, together=True) + (pace.ranks - 1) * pace.tick(last)
 
     return -(-unread // min(sorted(numbers), key=duration))

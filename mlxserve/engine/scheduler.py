@@ -218,7 +218,8 @@ class Scheduler:
         """How many tokens a row of `prompts` may enter now, with `group` ready for its next step."""
         size = prompts.chunk or self._idle_chunk(prompts)
         if not self._decoding.rows:
-            return size if self._pace.ranks == 1 else tapered(prompts.unread, size)
+            longest = longest_chunk(self._pace, self._limits.chunk) // prompts.rows
+            return size if self._pace.ranks == 1 else tapered(prompts.unread, size, max(longest, size))
         gap = self._pace.ranks > 1 and group is None
         most = min(prompts.unread, size) * prompts.rows
         tokens = self._allowance.tokens(most, self._decoding_tokens, gap)

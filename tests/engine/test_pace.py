@@ -4,9 +4,9 @@ import pytest
 
 from mlxserve.engine.grouping import Grouping
 from mlxserve.engine.pace import Pace
-from mlxserve.engine.prefill import MOST_CHUNK_TOKENS, chunk_size, tapered
+from mlxserve.engine.prefill import MOST_CHUNK_TOKENS, chunk_size
 from mlxserve.engine.sharing import Allowance
-from tests.engine.tiny import Priced
+from tests.engine.tiny import Priced, cut
 
 
 def measured(ranks: int = 1, **seconds: float) -> Pace:
@@ -66,31 +66,22 @@ def test_one_rank_reads_in_chunks_as_long_as_a_second_allows() -> None:
     assert chunk_size(Priced(1, token_cost=0.0), 10_000, 0, 0) == pytest.approx(MOST_CHUNK_TOKENS, rel=0.1)
 
 
-@pytest.mark.parametrize("unread", [1, 40, 600, 5_000])
-def test_over_ranks_no_other_number_of_chunks_would_be_quicker(unread: int) -> None:
-    pace = Priced(2, token_cost=0.05)
-
-    def duration(size: int) -> float:
-        return (unread / size + 1) * pace.tick(size)
-
-    chosen = chunk_size(pace, unread, 0, 0)
-    assert duration(chosen) <= 1.02 * min(duration(size) for size in range(32, unread + 1)) if unread > 64 else True
-    assert 1 <= chosen <= unread
-
-
 def test_a_bound_on_the_chunk_is_kept() -> None:
     assert chunk_size(Priced(1, 0.0), 1_000, 0, 100) <= 100
     assert chunk_size(Priced(2, 0.0), 1_000, 0, 7) <= 7
 
 
 def test_chunks_that_taper_are_as_many_as_even_ones_and_never_grow() -> None:
-    unread, sizes = 600, list[int]()
-    while unread:
-        sizes.append(tapered(unread, 100))
-        unread -= sizes[-1]
+    sizes = cut(600, 100, longest=600)
     assert len(sizes) == 6
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 100 > sizes[-1]
+
+
+def test_chunks_that_taper_keep_the_bound_too() -> None:
+    sizes = cut(10_000, 100, longest=120)
+    assert max(sizes) == 120
+    assert sizes[-1] < 100
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

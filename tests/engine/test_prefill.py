@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlxserve.engine.prefill import FEWEST_CHUNK_TOKENS, chunk_size
-from tests.engine.tiny import Priced
+from mlxserve.engine.prefill import FEWEST_CHUNK_TOKENS, chunk_size, longest_chunk
+from tests.engine.tiny import Priced, cut
 
 
 class Counted(Priced):
@@ -17,16 +17,19 @@ class Counted(Priced):
 
 
 @pytest.mark.parametrize("unread", [40, 600, 4000, 30_000])
-@pytest.mark.parametrize("token_cost", [0.001, 0.01, 0.1])
-def test_with_several_ranks_chunks_are_about_as_long_as_is_quickest(unread: int, token_cost: float) -> None:
-    pace = Priced(3, token_cost)
+@pytest.mark.parametrize("token_cost", [0.001, 0.01, 0.05, 0.1])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_with_several_ranks_chunks_are_about_as_long_as_is_quickest(unread: int, token_cost: float, ranks: int) -> None:
+    pace = Priced(ranks, token_cost)
+    bound = min(unread, longest_chunk(pace, 0))
 
     def seconds(size: int) -> float:
-        return (unread / size + 2) * pace.tick(size)
+        sizes = cut(unread, size, bound)
+        return sum(map(pace.tick, sizes)) + (ranks - 1) * pace.tick(sizes[-1])
 
-    bound = pace.largest(1.0, 2048)
-    best = min(seconds(size) for size in range(min(unread, FEWEST_CHUNK_TOKENS), min(unread, bound) + 1))
-    assert seconds(chunk_size(pace, unread, 0, 0)) < 1.05 * best
+    chosen = chunk_size(pace, unread, 0, 0)
+    assert 1 <= chosen <= bound
+    assert seconds(chosen) < 1.05 * min(map(seconds, range(min(unread, FEWEST_CHUNK_TOKENS), bound + 1, 8)))
 
 
 def test_however_long_a_prompt_is_its_chunks_are_chosen_at_once() -> None:

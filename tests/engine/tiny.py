@@ -14,6 +14,7 @@ from mlxserve.config import Place, Settings
 from mlxserve.engine.memory import Bound, Ledger
 from mlxserve.engine.messages import Likelihood, Reading, Sampling, Submit
 from mlxserve.engine.pace import Pace
+from mlxserve.engine.prefill import tapered
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.scheduler import Limits, Scheduler
 from mlxserve.engine.sequence import Sequence
@@ -103,6 +104,15 @@ class Priced(Pace):
 
     def tick(self, tokens: int, together: bool = False) -> float:
         return 0.01 * (1 + self._token_cost * tokens)
+
+
+def cut(unread: int, size: int, longest: int) -> list[int]:
+    """The chunks that `unread` tokens are read in, one after the other."""
+    sizes = list[int]()
+    while unread:
+        sizes.append(tapered(unread, size, longest))
+        unread -= sizes[-1]
+    return sizes
 
 
 def scheduler(
