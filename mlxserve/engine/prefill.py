@@ -21,9 +21,11 @@ all are decoded together, which costs little more than decoding the first of the
 MOST_CHUNK_TOKENS = 2048
 FEWEST_CHUNK_TOKENS = 32
 CHUNK_STEP = 32
-TAPER = 0.9
-"""Over several ranks each chunk is so much shorter than the one before: the last rank has less to do, since of the last
-layer only the caches of a chunk are needed; and the shorter the last chunk, the less do the ranks before it wait."""
+TAPERING = 0.3
+"""Over several ranks each chunk is shorter than the one before, by this share over the number of ranks: the more tokens
+are before it, the longer does each of its own take; of the last layer only the caches of a chunk are needed; and the
+shorter the last chunk, the less do the ranks before it wait. The share that was best for two to four ranks where ticks
+take `a + n (b + c before)` seconds."""
 MOST_TOLD_TOKENS = 256
 """Of a prompt whose own likelihoods are wanted: the logits of each take as much as the vocabulary is large."""
 _STEP_TRIED = 24
@@ -100,14 +102,19 @@ class PromptBatch:
         return sequence.tokens[first + 1 : sequence.read + 1]
 
 
-def tapered(unread: int, size: int, longest: int) -> int:
+def tapered(unread: int, size: int, longest: int, ranks: int) -> int:
     """The next chunk, if `unread` tokens are read in chunks of about `size`, each a little shorter than the last."""
-    return min(unread, longest, math.ceil(unread * _first_share(-(-unread // size))))
+    return min(unread, longest, math.ceil(unread * _first_share(-(-unread // size), _taper(ranks))))
 
 
-def _first_share(chunks: int) -> float:
+def _taper(ranks: int) -> float:
+    """What each chunk has of the one before."""
+    return 1 - TAPERING / ranks
+
+
+def _first_share(chunks: int, taper: float) -> float:
     """What the first of so many tapered chunks has of all."""
-    return (1 - TAPER) / (1 - TAPER**chunks)
+    return (1 - taper) / (1 - taper**chunks)
 
 
 def longest_chunk(pace: Pace, most: int) -> int:
@@ -121,19 +128,22 @@ def chunk_size(pace: Pace, unread: int, following: int, most: int) -> int:
 
     With one rank there is little to choose: chunks as long as LONGEST_CHUNK_SECONDS allows. With several the last
     chunk leaves ranks idle, so that short ones are better, but each costs the reading of all weights: the number of
-    tapered chunks with which the last one is soonest through, by measured times. `most` 0: no other bound.
+    tapered chunks with which the last one is soonest through, by measured times. What ranks that compute at the same
+    time take longer, and what tokens before a chunk cost it, is much the same however many there are, so it is left
+    out: times measured beside others, of chunks at different places, would hide what the length of a chunk costs.
+    `most` 0: no other bound.
     """
     longest = min(unread, longest_chunk(pace, most))
     fewest = -(-unread // longest)
     if pace.ranks == 1:
         return -(-unread // fewest)
-    total = unread + following
     shortest = min(longest, FEWEST_CHUNK_TOKENS)
     numbers = {fewest, *(-(-unread // size) for size in range(shortest, longest, _STEP_TRIED))}
+    taper = _taper(pace.ranks)
 
     def duration(chunks: int) -> float:
         size = -(-unread // chunks)
-        last = math.ceil(unread * _first_share(chunks) * TAPER ** (chunks - 1))
-        return total / size * pace.tick(size, together=True) + (pace.ranks - 1) * pace.tick(last)
+        last = math.ceil(unread * _first_share(chunks, taper) * taper ** (chunks - 1))
+        return (unread + following) / size * pace.tick(size) + (pace.ranks - 1) * pace.tick(last)
 
     return -(-unread // min(sorted(numbers), key=duration))

@@ -219,7 +219,8 @@ class Scheduler:
         size = prompts.chunk or self._idle_chunk(prompts)
         if not self._decoding.rows:
             longest = longest_chunk(self._pace, self._limits.chunk) // prompts.rows
-            return size if self._pace.ranks == 1 else tapered(prompts.unread, size, max(longest, size))
+            ranks = self._pace.ranks
+            return size if ranks == 1 else tapered(prompts.unread, size, max(longest, size), ranks)
         gap = self._pace.ranks > 1 and group is None
         most = min(prompts.unread, size) * prompts.rows
         tokens = self._allowance.tokens(most, self._decoding_tokens, gap)

@@ -16,7 +16,6 @@ _NEXT = 2
 _SIZES = (1, 8, 32, 128)
 _ROUNDS = 2
 """Passes of each size; the pace takes the first one's time less seriously the more there are."""
-_ROUNDS_TOGETHER = 4
 _ENOUGH_SECONDS = 0.15
 """Passes that take longer are bound by computing: larger ones take more in proportion, and are not waited for."""
 _BATCH = 1
@@ -43,7 +42,6 @@ def warm_up(pipeline: Pipeline) -> int:
 
 def measure(pipeline: Pipeline, pace: Pace) -> None:
     """Take the time of a few passes, so that the scheduler can plan from the first request on. Raises RankLost."""
-    quick = _SIZES[0]
     for size in _SIZES:
         for _ in range(_ROUNDS):
             start = time.perf_counter()
@@ -52,23 +50,7 @@ def measure(pipeline: Pipeline, pace: Pace) -> None:
             pace.note(size, seconds / pace.ranks)
             pipeline.tick([Keep(_BATCH, [])], None)
         if seconds > _ENOUGH_SECONDS:
-            break
-        quick = size
-    if pace.ranks > 1:
-        _measure_together(pipeline, pace, quick)
-
-
-def _measure_together(pipeline: Pipeline, pace: Pace, size: int) -> None:
-    """Take the time of ticks in which several ranks compute `size` tokens each: they may slow each other down."""
-    chunk = Work(_BATCH, mx.array([[1] * size]), [], "none")
-    pipeline.tick([Open(_BATCH, 1)], chunk)
-    for _ in range(_ROUNDS_TOGETHER):
-        start = time.perf_counter()
-        pipeline.tick([], chunk)
-        pace.note(size, time.perf_counter() - start, together=True)
-    while pipeline.in_flight:
-        pipeline.tick([], None)
-    pipeline.tick([Keep(_BATCH, [])], None)
+            return
 
 
 def prove(pipeline: Pipeline) -> None:

@@ -24,7 +24,7 @@ def test_with_several_ranks_chunks_are_about_as_long_as_is_quickest(unread: int,
     bound = min(unread, longest_chunk(pace, 0))
 
     def seconds(size: int) -> float:
-        sizes = cut(unread, size, bound)
+        sizes = cut(unread, size, bound, ranks)
         return sum(map(pace.tick, sizes)) + (ranks - 1) * pace.tick(sizes[-1])
 
     chosen = chunk_size(pace, unread, 0, 0)

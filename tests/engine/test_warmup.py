@@ -8,8 +8,6 @@ import pytest
 from mlxserve.engine.pace import Pace
 from mlxserve.engine.warmup import measure, prove, warm_up
 from mlxserve.pipeline.pipeline import OneRank, Work
-from mlxserve.pipeline.plan import Plan
-from tests.engine.tiny import Staged
 from tests.pipeline.one_rank import VOCABULARY, TinyModel
 
 
@@ -49,20 +47,3 @@ def test_sizes_are_measured_until_one_takes_long(monkeypatch: pytest.MonkeyPatch
     assert pace.knows(largest)
     pace.note(4 * largest, 1.0)
     assert not pace.knows(4 * largest)
-
-
-def test_of_several_ranks_it_is_measured_how_they_slow_each_other_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, advance = [0.0], Staged._advance
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-
-    def timed(pipeline: Staged, plan: Plan) -> Any:
-        left = advance(pipeline, plan)
-        computing = sum(due is not None and due.item is not None for due in pipeline._plans)
-        clock[0] += 0.03 if computing > 1 else 0.01
-        return left
-
-    monkeypatch.setattr(Staged, "_advance", timed)
-    pace, pipeline = Pace(2), Staged(2, batchable=True)
-    measure(pipeline, pace)
-    assert pace.tick(128) == pytest.approx(0.01)
-    assert pace.tick(128, together=True) == pytest.approx(0.03)

@@ -106,11 +106,11 @@ class Priced(Pace):
         return 0.01 * (1 + self._token_cost * tokens)
 
 
-def cut(unread: int, size: int, longest: int) -> list[int]:
+def cut(unread: int, size: int, longest: int, ranks: int = 2) -> list[int]:
     """The chunks that `unread` tokens are read in, one after the other."""
     sizes = list[int]()
     while unread:
-        sizes.append(tapered(unread, size, longest))
+        sizes.append(tapered(unread, size, longest, ranks))
         unread -= sizes[-1]
     return sizes
 
