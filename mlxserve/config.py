@@ -38,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True):
     """The names that clients may ask for, the first of which answers carry; empty: one derived from `model`."""
     strict_model: bool = False
     """Whether requests for another name are refused."""
+    keep_weights: bool = False
+    """Whether a rank that is given its weights by rank 0 keeps them on its disk."""
     dtype: Dtype = "auto"
     split: tuple[int, ...] = ()
     """Layers per rank, first to last; empty: balanced by bytes."""

@@ -173,6 +173,10 @@ FLAGS = (
     ),
     Flag(("--ssl-certfile",), "ssl_certfile", text, "FILE", "serve HTTPS with this certificate (PEM)"),
     Flag(("--ssl-keyfile",), "ssl_keyfile", text, "FILE", "its private key, where the certificate's file has none"),
+    Flag(
+        ("--keep-weights",), "keep_weights", bool, "",
+        "ranks that have not the model keep what rank 0 gives them of it, in their cache folder",
+    ),
     Flag(("--dtype",), "dtype", str, "TYPE", "what the weights are computed in", get_args(Dtype)),
     Flag(("--split",), "split", layer_counts, "N,N", "layers per rank, rank 0 first; by default balanced by bytes"),
     BACKEND,

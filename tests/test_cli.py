@@ -29,6 +29,7 @@ EXAMPLES = {
     "--allowed-host": ("mini.local", ("mini.local",)),
     "--ssl-certfile": ("server.pem", "server.pem"),
     "--ssl-keyfile": ("server.key", "server.key"),
+    "--keep-weights": ("", True),
     "--dtype": ("bfloat16", "bfloat16"),
     "--split": ("28", (28,)),
     "--max-tokens": ("64", 64),

@@ -23,7 +23,7 @@ def load_draft_model(settings: Settings, folder: Path, vocabulary: int, report: 
     """
     name = settings.draft_model
     alone = msgspec.structs.replace(settings, model=name, place=Place(), split=(), kv_bits=0, prefix_cache_dir="")
-    part = load_part(alone, report, lambda found: _check_tokens(name, Path(found), folder))
+    part = load_part(alone, report, lambda found: _check_tokens(name, found.folder, folder))
     pipeline = OneRank(part.loaded.stage, part.loaded.batchable)
     width = warm_up(pipeline)
     if _tokens(part.folder) is None and width != vocabulary:

@@ -16,6 +16,10 @@ from mlxserve.engine.meter import Meter
 from mlxserve.engine.part import Part, load_part
 from mlxserve.engine.tracing import TraceSender, tell_time
 from mlxserve.errors import RankLost, UserError
+from mlxserve.models.folder import ModelSource
+from mlxserve.models.progress import Report
+from mlxserve.models.supply.choice import find_for_worker
+from mlxserve.models.supply.taker import Taker
 from mlxserve.pipeline.control import accept_invitation
 from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.identity import introduce
@@ -28,7 +32,7 @@ from mlxserve.pipeline.worker import RelayLoop
 def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Group) -> NoReturn:
     """Serve as this worker until the process ends. Raises MlxserveError when serving is not possible (any more)."""
     place = settings.place
-    link = accept_invitation(group, introduce(place.rank))
+    link, line = accept_invitation(group, introduce(place.rank))
     channel.show_life()
     meter = Meter()
     link.on_message = lambda message: tell_time(link, message) or _leave_when_told(message, channel)
@@ -38,7 +42,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     channel.on_shutdown = lambda order: _ask_to_leave(link, place.rank) if order.exit_code == 0 else None
     channel.on_drain = lambda: _ask_to_drain(link, place.rank)
     channel.send(Progress("loading", settings.model or "a small random model"))
-    part = _load(settings, link)
+    part = _load(settings, link, Taker(line))
     meter.loaded()
     meter.refresh(0, 0)
     link.send(meter.figures)
@@ -62,12 +66,15 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
         freed.give_back()
 
 
-def _load(settings: Settings, link: Link) -> Part:
+def _load(settings: Settings, link: Link, taker: Taker) -> Part:
     def report(text: str) -> None:
         link.send(LoadingNote(text))
 
+    def find(model: str, report: Report) -> ModelSource:
+        return find_for_worker(model, taker, settings.place.rank if settings.keep_weights else None, report)
+
     try:
-        return load_part(settings, report)
+        return load_part(settings, report, find=find)
     except UserError as error:
         link.send(Loaded(str(error), error.exit_code))
         link.receive()  # asleep until rank 0, which tells every rank the reason, ends this one

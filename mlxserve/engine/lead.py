@@ -30,6 +30,7 @@ from mlxserve.engine.scheduler import Scheduler
 from mlxserve.engine.team import Team
 from mlxserve.engine.warmup import measure, prove, warm_up
 from mlxserve.errors import CheckFailed, UserError
+from mlxserve.models.folder import ModelSource
 from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.link import Leave
 from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline
@@ -132,8 +133,12 @@ def _load(settings: Settings, channel: EngineChannel, team: Team) -> Part:
     def report(text: str) -> None:
         channel.send(Progress("loading", text))
 
+    def found(source: ModelSource) -> None:
+        channel.send(ModelFound(str(source.folder)))
+        team.give(source, report)
+
     report(settings.model or "a small random model")
-    return load_part(settings, report, lambda folder: channel.send(ModelFound(folder)))
+    return load_part(settings, report, found)
 
 
 def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, team: Team) -> Ready:

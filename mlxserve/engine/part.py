@@ -11,6 +11,8 @@ from typing import Any
 
 from mlxserve.config import Settings
 from mlxserve.engine.check import random_model
+from mlxserve.models.folder import ModelSource
+from mlxserve.models.progress import Report
 from mlxserve.models.source import find_model
 from mlxserve.pipeline.free_memory import free_bytes, usable_bytes
 from mlxserve.pipeline.link import Loaded
@@ -59,15 +61,18 @@ class Part:
 
 
 def load_part(
-    settings: Settings, report: Callable[[str], None], found: Callable[[str], None] = lambda folder: None
+    settings: Settings,
+    report: Report,
+    found: Callable[[ModelSource], None] = lambda source: None,
+    find: Callable[[str, Report], ModelSource] = find_model,
 ) -> Part:
-    """Find, fetch and load; `found` is told the model's folder as soon as it is known. Raises UserError."""
+    """Find, fetch and load; `found` is told where the model comes from as soon as it is known. Raises UserError."""
     usable = usable_bytes()
     if not settings.model:
         model, config = random_model(settings.place.world_size)
         return _part(load_model(model, settings), config, Path(), settings, usable)
-    source = find_model(settings.model, report)
-    found(str(source.folder))
+    source = find(settings.model, report)
+    found(source)
     return _part(load_source(source, settings, report), source.config, source.folder, settings, usable)
 
 

@@ -16,6 +16,10 @@ from mlxserve.engine.messages import DrainAsked, Figures, Introduced, LinkFacts,
 from mlxserve.engine.meter import Meter, Rates
 from mlxserve.engine.tracing import Tracing
 from mlxserve.errors import RankLost, UserError
+from mlxserve.models.folder import ModelSource
+from mlxserve.models.progress import Report
+from mlxserve.models.supply.giver import Giver
+from mlxserve.models.supply.line import Line
 from mlxserve.pipeline.control import Worker, dismiss, invite
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Drain, Leave, Loaded, LoadingNote, Message, Watch
@@ -33,12 +37,13 @@ class Team:
         self._rates = [Rates() for _ in range(settings.place.world_size)]
         self._leaving = threading.Event()
         self._tracing: Tracing | None = None
+        self._lines: list[Line] = []
         self.workers: list[Worker] = []
         self.meter = Meter()
 
     def assemble(self, group: mx.distributed.Group) -> None:
         """Open the links to all workers and watch over them. Raises RankLost, UserError if versions differ."""
-        self.workers = invite(group, self._settings.place)
+        self.workers, self._lines = invite(group, self._settings.place)
         for worker in self.workers:
             worker.on_message = lambda message, worker=worker: self._take_note(worker, message)  # type: ignore[misc]
             worker.start(self._lost)
@@ -49,6 +54,11 @@ class Team:
             _require_equal(
                 f"rank 0 ({own.host}) runs", own.versions, f"{worker.peer} runs", worker.hello.versions, advice
             )
+
+    def give(self, source: ModelSource, report: Report) -> None:
+        """Give the workers, from now on, what they lack of the model."""
+        if self._lines:
+            Giver(source, report, self._cannot_give).start(self._lines)
 
     def introduce(self) -> None:
         """Tell the node who is there."""
@@ -177,6 +187,11 @@ class Team:
         worker.ended.set()
         self.dismiss(Leave(reason, exit_code))
         self._channel.end(exit_code, reason)
+
+    def _cannot_give(self, reason: str) -> None:
+        self._channel.decide(UserError.exit_code, f"rank 0: {reason}")
+        self.dismiss(Leave(f"rank 0: {reason}", UserError.exit_code))
+        self._channel.end(UserError.exit_code, f"rank 0: {reason}")
 
     def _lost(self, reason: str) -> None:
         if not self._leaving.is_set():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
-from mlx_lm.utils import _get_classes, load_config
+from mlx_lm.utils import DEFAULT_ALLOW_PATTERNS, _get_classes, load_config
 
 from mlxserve.config import Dtype
 from mlxserve.errors import UserError
@@ -18,6 +18,8 @@ from mlxserve.models.weight_header import WeightHeader
 
 WEIGHT_FILES = "model*.safetensors"
 """What mlx-lm reads."""
+SMALL_FILES = [pattern for pattern in DEFAULT_ALLOW_PATTERNS if pattern not in (WEIGHT_FILES, "*.py")]
+"""What a model needs besides them."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "*.tiktoken", "tokenizer_config.json")
 
 
@@ -30,8 +32,36 @@ class ModelSource:
         self.config = read_config(folder)
         """As `mlx_lm.utils.load_config` gives it."""
 
+    @property
+    def commit(self) -> str:
+        """Of the repository that it is a snapshot of; empty where it is none."""
+        return ""
+
+    @property
+    def small_files(self) -> dict[str, Path]:
+        """All files that are wanted besides the weights, by their names."""
+        return {path.name: path for pattern in SMALL_FILES for path in sorted(self.folder.glob(pattern))}
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        """The names of all weight files, here or not."""
+        return tuple(sorted(path.name for path in self.folder.glob(WEIGHT_FILES)))
+
+    def is_here(self, file: str) -> bool:
+        """Whether a weight file need not be brought."""
+        return True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether that is so for all."""
+        return all(map(self.is_here, self.weight_files))
+
+    def bring(self, file: str, report: Report) -> Path:
+        """Where a weight file is, once it is here. Raises UserError. May be called in any thread."""
+        return self.folder / file
+
     def fetch(self, wanted: Callable[[str], bool], report: Report) -> bool:
-        """Download each weight file that holds a tensor whose name is `wanted`; True if any had to be fetched."""
+        """Get each weight file or tensor that is `wanted` by the tensor's name; True if any had to be fetched."""
         return False
 
     def load(self, dtype: Dtype) -> nn.Module:
@@ -40,6 +70,9 @@ class ModelSource:
         Weights that are not here are zeros of the right shape. Must be called on the thread that will evaluate.
         """
         return load_lazily(self.folder, dtype)
+
+    def close(self) -> None:
+        """Nothing will be fetched or loaded any more; what was loaded stays."""
 
 
 def open_folder(folder: Path) -> ModelSource:

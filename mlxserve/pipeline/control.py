@@ -11,9 +11,10 @@ import mlx.core as mx
 
 from mlxserve.config import Place
 from mlxserve.errors import RankLost
+from mlxserve.models.supply.line import Line
 from mlxserve.pipeline.addresses import own_address
 from mlxserve.pipeline.group import share_bytes
-from mlxserve.pipeline.link import Hello, Leave, Link, decode
+from mlxserve.pipeline.link import ForWeights, Hello, Leave, Link, Message, decode, encode
 
 _INVITATION_BYTES = 512
 _LEAVE_SECONDS = 2.0
@@ -22,38 +23,55 @@ _LEAVE_SECONDS = 2.0
 class Worker(Link):
     """Rank 0's end of a link, and who is at the other."""
 
-    def __init__(self, connection: Connection) -> None:
-        hello = decode(connection.recv_bytes())
-        if not isinstance(hello, Hello):
-            raise RankLost(f"a worker began with {hello}")
+    def __init__(self, connection: Connection, hello: Hello) -> None:
         super().__init__(connection, f"rank {hello.rank} ({hello.host})")
         self.hello = hello
 
 
-def invite(group: mx.distributed.Group, place: Place) -> list[Worker]:
-    """Rank 0's part: open the links to all workers, in rank order."""
+def invite(group: mx.distributed.Group, place: Place) -> tuple[list[Worker], list[Line]]:
+    """Rank 0's part: open the links to all workers, in rank order, and the lines for weights.
+
+    Raises RankLost where a worker says something else than is said first.
+    """
     key = secrets.token_bytes(32)
-    with Listener((own_address(place), 0), backlog=place.world_size, authkey=key) as listener:
+    with Listener((own_address(place), 0), backlog=2 * place.world_size, authkey=key) as listener:
         host, port = listener.address
         share_bytes(group, f"{host} {port} {key.hex()}".encode(), _INVITATION_BYTES)
         workers: list[Worker] = []
-        while len(workers) < place.world_size - 1:
+        lines: list[Line] = []
+        while min(len(workers), len(lines)) < place.world_size - 1:
             try:
-                workers.append(Worker(listener.accept()))
+                connection = listener.accept()
+                first = decode(connection.recv_bytes())
             except (AuthenticationError, OSError, EOFError):
                 continue  # somebody else knocked
-    return sorted(workers, key=lambda worker: worker.hello.rank)
+            match first:
+                case Hello():
+                    workers.append(Worker(connection, first))
+                case ForWeights():
+                    lines.append(Line(connection))
+                case _:
+                    raise RankLost(f"a worker began with {first}")
+    return sorted(workers, key=lambda worker: worker.hello.rank), lines
 
 
-def accept_invitation(group: mx.distributed.Group, hello: Hello) -> Link:
-    """A worker's part: connect to rank 0 and say who this is. Raises RankLost if that fails."""
+def accept_invitation(group: mx.distributed.Group, hello: Hello) -> tuple[Link, Line]:
+    """A worker's part: connect to rank 0 and say who this is. Raises RankLost if that fails.
+
+    Returns the link, and the line for weights.
+    """
     host, port, key = share_bytes(group, None, _INVITATION_BYTES).decode().split()
     try:
-        link = Link(Client((host, int(port)), authkey=bytes.fromhex(key)), "rank 0")
+        linked, lined = (_opened(host, int(port), bytes.fromhex(key), first) for first in (hello, ForWeights()))
     except (OSError, EOFError, AuthenticationError) as error:
         raise RankLost(f"rank 0 does not answer at {host}:{port}: {error}") from error
-    link.send(hello)
-    return link
+    return Link(linked, "rank 0"), Line(lined)
+
+
+def _opened(host: str, port: int, key: bytes, first: Message) -> Connection:
+    connection = Client((host, port), authkey=key)
+    connection.send_bytes(encode(first))
+    return connection
 
 
 def dismiss(workers: list[Worker], leave: Leave) -> None:

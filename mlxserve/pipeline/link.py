@@ -6,7 +6,6 @@ silent link ends the process: a hung collective cannot be cancelled in any other
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Plan
 from mlxserve.pipeline.selftest import RelayFindings, RelayTimes, TimeRelay
 from mlxserve.pipeline.trace import Span
+from mlxserve.sockets import send_small_messages_at_once
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -31,6 +31,10 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     pid: int
     device: str
     versions: dict[str, str]
+
+
+class ForWeights(msgspec.Struct, frozen=True, tag="for-weights"):
+    """The first word on a worker's second connection, which is for what it lacks of the model."""
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
@@ -125,6 +129,7 @@ class Traced(msgspec.Struct, frozen=True, tag="traced"):
 Message = (
     Plan
     | Hello
+    | ForWeights
     | Loaded
     | AtBarrier
     | Enter
@@ -150,7 +155,7 @@ class Link:
     """One end of the stream to one peer. `send` may be called by any thread."""
 
     def __init__(self, connection: Connection, peer: str) -> None:
-        _send_small_messages_at_once(connection)
+        send_small_messages_at_once(connection)
         self._connection = connection
         self._sending = threading.Lock()
         self.peer = peer
@@ -247,10 +252,3 @@ class Watch:
 
 def _said(error: BaseException) -> str:
     return str(error) or "the connection was closed"
-
-
-def _send_small_messages_at_once(connection: Connection) -> None:
-    """Turn Nagle's algorithm off: a plan must not wait for the acknowledgement of the message before it."""
-    with socket.socket(fileno=socket.dup(connection.fileno())) as duplicate:
-        if duplicate.family in (socket.AF_INET, socket.AF_INET6):
-            duplicate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

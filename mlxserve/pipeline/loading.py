@@ -47,17 +47,21 @@ class LoadedModel:
 def load_source(source: ModelSource, settings: Settings, report: Callable[[str], None]) -> LoadedModel:
     """Load from files, fetching first those that hold this rank's layers. Raises UserError."""
     parts = _Parts(source.load(settings.dtype), settings)
+    parts.require_room()
     if source.fetch(parts.wants_own, report):
         parts = _Parts(source.load(settings.dtype), settings)
         if parts.rank > 0 and parts.reads_shared_weights():
             source.fetch(lambda name: True, report)
         parts = _Parts(source.load(settings.dtype), settings)
+    source.close()
     return parts.materialize(Progress(report))
 
 
 def load_model(model: nn.Module, settings: Settings) -> LoadedModel:
     """Take a model that is built already, all its weights at hand. Raises UserError."""
-    return _Parts(model, settings).materialize(Progress(lambda line: None))
+    parts = _Parts(model, settings)
+    parts.require_room()
+    return parts.materialize(Progress(lambda line: None))
 
 
 class _Parts:
@@ -88,8 +92,7 @@ class _Parts:
         found = re.search(rf"(?:^|\.){re.escape(self._list_name)}\.(\d+)\.", name)
         if found is None:
             return self.rank == 0
-        own = {self._trace.layer_of_call[call] for call in self._split[self.rank]}
-        return int(found[1]) in own
+        return int(found[1]) in self._own_layers()
 
     def reads_shared_weights(self) -> bool:
         """Whether a worker's layers depend on weights outside the layers, shown by poisoning those with NaN."""
@@ -106,9 +109,8 @@ class _Parts:
 
     def materialize(self, progress: Progress) -> LoadedModel:
         """Read this rank's weights into memory; the others stay where they are."""
-        own = sorted({self._trace.layer_of_call[call] for call in self._split[self.rank]})
+        own = self._own_layers()
         layers = self._walk.layers
-        self._require_room(own)
         try:
             for number, index in enumerate(own, 1):
                 mx.eval(layers[index].parameters())
@@ -120,7 +122,9 @@ class _Parts:
         mx.clear_cache()
         return self._probed(own)
 
-    def _require_room(self, own: list[int]) -> None:
+    def require_room(self) -> None:
+        """Raise UserError where this rank's weights do not fit into its memory; to be asked before they are there."""
+        own = self._own_layers()
         of_layers = [[array for _, array in _parameters(layer)] for layer in self._walk.layers]
         shared = [array for _, array in self._shared]
         mine = [array for index in own for array in of_layers[index]] + (shared if self.rank == 0 else [])
@@ -128,6 +132,9 @@ class _Parts:
         is_quantized = any(array.dtype == mx.uint32 for array in mine)
         bits = 0.0 if is_quantized else 8 * _bytes(mine) / sum(array.size for array in mine)
         require_room(self.rank, len(own), _bytes(mine), _bytes(whole), bits, room_bytes())
+
+    def _own_layers(self) -> list[int]:
+        return sorted({self._trace.layer_of_call[call] for call in self._split[self.rank]})
 
     def _probed(self, own: list[int]) -> LoadedModel:
         start = self._split[self.rank].start

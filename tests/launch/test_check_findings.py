@@ -214,8 +214,6 @@ FOLDER = Model("folder", "/models/big", digest="aaa", weight_bytes=10**9)
     [
         ({"digest": "bbb"}, "its config.json (bbb) is not that of mini-1 (aaa)"),
         ({"weight_bytes": 9}, "has 9 bytes of weights, but 1000000000 on mini-1"),
-        ({"problem": "is not there"}, "/models/big: is not there"),
-        ({"missing": ("model-2.safetensors",)}, "lacks 1 weight file: model-2.safetensors"),
     ],
 )
 def test_models_that_are_not_the_same(changes: dict[str, Any], message: str) -> None:
@@ -225,18 +223,54 @@ def test_models_that_are_not_the_same(changes: dict[str, Any], message: str) -> 
     assert message in finding.message
 
 
+LACKING = [
+    ({"problem": "is not there"}, "/models/big: is not there"),
+    ({"missing": ("model-2.safetensors",)}, "lacks 1 weight file: model-2.safetensors"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), LACKING)
+def test_a_model_that_the_first_host_lacks_must_be_copied_there(changes: dict[str, Any], message: str) -> None:
+    other = msgspec.structs.replace(FOLDER, **changes)
+    finding = the_bad(mini(facts=changed(model=other)), mini("mini-2", changed(model=FOLDER)))
+    assert (finding.host, finding.subject, finding.level) == ("mini-1", "model", "error")
+    assert message in finding.message
+    assert "copy" in finding.advice
+
+
+@pytest.mark.parametrize(("changes", "message"), LACKING)
+def test_a_model_that_the_first_host_alone_has_is_given_by_it(changes: dict[str, Any], message: str) -> None:
+    other = msgspec.structs.replace(FOLDER, **changes)
+    finding = judge([mini(facts=changed(model=FOLDER)), mini("mini-2", changed(model=other))], BUILD)[-1]
+    assert (finding.host, finding.subject, finding.level) == ("mini-2", "model", "ok")
+    assert message in finding.message
+    assert finding.message.endswith("; what its rank needs is given by mini-1")
+
+
 HUB = Model("hub", "/hub", digest="aaa", weight_bytes=5)
 
 
 @pytest.mark.parametrize(
     ("first", "second", "level", "message"),
     [
-        ({}, {"digest": ""}, "ok", "not here yet, what its rank needs will be downloaded; no token"),
+        ({}, {"digest": ""}, "ok", "not here yet, what its rank needs is given by mini-1"),
+        ({}, {"missing": ("b",), "offline": True}, "ok", "5 B of weights here, what its rank needs is given by mini-1"),
+        ({"missing": ("a",)}, {"digest": ""}, "ok", "not here yet, what its rank needs will be downloaded; no token"),
         ({"digest": ""}, {"missing": ("b",), "has_token": True}, "ok", "what its rank needs will be downloaded"),
-        ({}, {"digest": "bbb"}, "warning", "its config (bbb) is not that of mini-1 (aaa)"),
-        ({}, {"digest": "bbb", "offline": True}, "error", "its config (bbb) is not that of mini-1 (aaa)"),
-        ({}, {"digest": "", "offline": True}, "error", "not here yet, and HF_HUB_OFFLINE is set"),
-        ({}, {"missing": ("b",), "offline": True}, "warning", "5 B of weights here, 1 files missing"),
+        ({"missing": ("a",)}, {"digest": "bbb"}, "warning", "its config (bbb) is not that of mini-1 (aaa)"),
+        (
+            {"missing": ("a",)},
+            {"digest": "bbb", "offline": True},
+            "error",
+            "its config (bbb) is not that of mini-1 (aaa)",
+        ),
+        ({"missing": ("a",)}, {"digest": "", "offline": True}, "error", "not here yet, and HF_HUB_OFFLINE is set"),
+        (
+            {"missing": ("a",)},
+            {"missing": ("b",), "offline": True},
+            "warning",
+            "5 B of weights here, 1 files missing",
+        ),
         ({}, {"offline": True}, "ok", "5 B of weights here"),
     ],
 )

@@ -256,12 +256,12 @@ def test_a_way_between_two_hosts_that_is_cut_on_one_side(minis: Bed) -> None:
     assert "(control)" in control["message"]
 
 
-def test_a_model_that_is_missing_on_one_host(minis: Bed) -> None:
-    model_folder(minis["mini-1"])
-    shutil.rmtree(minis["mini-2"].home / "model", ignore_errors=True)
+def test_a_model_that_is_missing_on_the_first_host(minis: Bed) -> None:
+    model_folder(minis["mini-2"])
+    shutil.rmtree(minis["mini-1"].home / "model", ignore_errors=True)
     error = the_error(minis, "--model", "model")
-    assert (error["host"], error["subject"]) == ("mini-2", "model")
-    assert "copy it there from mini-1" in error["advice"]
+    assert (error["host"], error["subject"]) == ("mini-1", "model")
+    assert "copy it there from mini-2" in error["advice"]
 
 
 def test_models_that_differ(minis: Bed) -> None:

@@ -146,12 +146,12 @@ def main() -> None:
     if chosen := sys.argv[1:]:
         entries = [entry for entry in entries if entry["model_type"] in chosen]
     if place.rank == 0:
-        workers = invite(group, place)
+        workers, _ = invite(group, place)
         for worker in workers:
             worker.start(lambda reason: None)
         lead(entries, place, Relay(group, waits_asleep(place)), workers)
     else:
-        link = accept_invitation(group, introduce(place.rank))
+        link, _ = accept_invitation(group, introduce(place.rank))
         link.start(lambda reason: None)
         follow(entries, place, Relay(group, waits_asleep(place)), link)
 

@@ -1,4 +1,4 @@
-"""What is found of the model: whether each host has it, and all the same."""
+"""What is found of the model: whether each host has it or is given it by the first, and all have the same."""
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ def models(visit: Visit, visits: list[Visit]) -> Iterator[Finding]:
         return
     if own.kind == "hub":
         yield _of_hub(visit, own, visits)
-    elif own.problem:
-        yield Finding(visit.label, "model", "error", f"{own.place}: {own.problem}", _getting_it(visits))
-    elif own.missing:
-        names = ", ".join(own.missing[:3]) + (", …" if len(own.missing) > 3 else "")
-        message = f"{own.place} lacks {len(own.missing)} weight file{'s' * (len(own.missing) > 1)}: {names}"
-        yield Finding(visit.label, "model", "error", message, "copy them there")
+    elif own.problem or own.missing:
+        yield _of_lacking(visit, own, visits)
     else:
         yield _of_disk(visit, own, visits)
 
@@ -39,11 +35,24 @@ def fits(visits: list[Visit]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _of_lacking(visit: Visit, own: Model, visits: list[Visit]) -> Finding:
+    """A folder or file that is not there, or not whole."""
+    names = ", ".join(own.missing[:3]) + (", …" if len(own.missing) > 3 else "")
+    lacking = f"lacks {len(own.missing)} weight file{'s' * (len(own.missing) > 1)}: {names}"
+    message = f"{own.place}: {own.problem}" if own.problem else f"{own.place} {lacking}"
+    if giver := _giver(visit, visits):
+        return Finding(visit.label, "model", "ok", f"{message}; what its rank needs is given by {giver[0].label}")
+    return Finding(visit.label, "model", "error", message, _getting_it(visits) if own.problem else "copy them there")
+
+
 def _of_hub(visit: Visit, own: Model, visits: list[Visit]) -> Finding:
-    """A repository, of which each rank downloads what it needs and has not."""
+    """A repository, of which each rank downloads what it needs and has not, unless the first has it all."""
     name = visit.question.model
     first = _first(visits)
     message = f"{name}: {size(own.weight_bytes)} of weights here" if own.digest else f"{name}: not here yet"
+    giver = _giver(visit, visits)
+    if giver and (own.missing or own.digest != giver[1].digest):
+        return Finding(visit.label, "model", "ok", f"{message}, what its rank needs is given by {giver[0].label}")
     if own.offline and not own.digest:
         advice = "unset HF_HUB_OFFLINE there, or copy the hub's cache"
         return Finding(visit.label, "model", "error", f"{message}, and HF_HUB_OFFLINE is set", advice)
@@ -80,7 +89,15 @@ def _first(visits: list[Visit]) -> tuple[Visit, Model] | None:
     return next(((visit, model) for visit, model in has if model.digest and not model.problem), None)
 
 
+def _giver(visit: Visit, visits: list[Visit]) -> tuple[Visit, Model] | None:
+    """The host of rank 0, and what it has, where that is another and has the whole model."""
+    first = visits[0]
+    model = first.facts.model if first.facts and first is not visit else None
+    whole = model and model.digest and model.weight_bytes and not (model.problem or model.missing)
+    return (first, model) if model and whole else None
+
+
 def _getting_it(visits: list[Visit]) -> str:
     if first := _first(visits):
-        return f"copy it there from {first[0].label}: each rank reads the model itself, from the same path"
+        return f"copy it there from {first[0].label}: rank 0 needs it, and gives the others what they need"
     return 'name a folder, a .gguf file, a Hugging Face repository like "mlx-community/Qwen3-1.7B-8bit", or "demo"'
