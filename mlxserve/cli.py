@@ -17,6 +17,7 @@ from mlxserve.errors import UserError
 from mlxserve.flags import BACKEND, FLAGS, add_flags, settings_at, settings_from, text, whole
 from mlxserve.keys import keys_from
 from mlxserve.launch.request import BACKENDS, DEFAULT_PORT, Http, LaunchRequest
+from mlxserve.library.flags import MODELS_EPILOG, PULL_EPILOG, add_models_flags, add_pull_flags
 from mlxserve.service.words import add_service_words
 from mlxserve.top.flags import EPILOG as TOP_EXAMPLE
 from mlxserve.top.flags import add_top_flags
@@ -105,6 +106,10 @@ def _run(argv: list[str]) -> int:
             return chat(args)
         case "top":
             return top(args)
+        case "models":
+            return models(args)
+        case "pull":
+            return pull(args)
         case _:
             return version()
 
@@ -193,6 +198,20 @@ def top(args: argparse.Namespace) -> int:
     from mlxserve.top import command, flags
 
     return command.run(flags.top_request_from(args, os.environ))
+
+
+def models(args: argparse.Namespace) -> int:
+    """List models."""
+    from mlxserve.library import command, flags
+
+    return command.run(flags.models_request_from(args, os.environ))
+
+
+def pull(args: argparse.Namespace) -> int:
+    """Download a model."""
+    from mlxserve.library import pull
+
+    return pull.run(args.model)
 
 
 def service_words(words: list[str]) -> tuple[list[str], float]:
@@ -294,6 +313,10 @@ def parser() -> Parser:
     add_bench_flags(_command(commands, "bench", "measure how fast a server answers, or which of two", BENCH_EXAMPLE))
     add_chat_flags(_command(commands, "chat", "converse with a server, in the terminal", CHAT_EXAMPLE))
     add_top_flags(_command(commands, "top", "show a cluster in the terminal: ranks, memory, traffic", TOP_EXAMPLE))
+    add_models_flags(
+        _command(commands, "models", "list models: which are here, and which rank has what", MODELS_EPILOG)
+    )
+    add_pull_flags(_command(commands, "pull", "download a model, all of it, to this machine", PULL_EPILOG))
     _command(commands, "version", "print the versions, which must be equal on all machines", "")
     return whole_line
 

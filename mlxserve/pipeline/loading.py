@@ -52,7 +52,7 @@ def load_source(source: ModelSource, settings: Settings, report: Callable[[str],
         parts = _Parts(source.load(settings.dtype), settings)
         if parts.rank > 0 and parts.reads_shared_weights():
             source.fetch(lambda name: True, report)
-        parts = _Parts(source.load(settings.dtype), settings)
+            parts = _Parts(source.load(settings.dtype), settings)
     source.close()
     return parts.materialize(Progress(report))
 
@@ -105,7 +105,10 @@ class _Parts:
         before = self._trace.boundaries[self._split[self.rank].start - 1]
         self._stage.apply(Open(0, 1))
         hidden = self._stage.forward(Item(0, [[0]], [], "last"), mx.zeros((1, 1, *before.trailing), before.dtype))
-        return bool(mx.isnan(hidden).any().item())
+        depends = bool(mx.isnan(hidden).any().item())
+        self._stage.reset()
+        self._model.load_weights(self._shared, strict=False)
+        return depends
 
     def materialize(self, progress: Progress) -> LoadedModel:
         """Read this rank's weights into memory; the others stay where they are."""

@@ -29,7 +29,7 @@ def find(model: str) -> Model:
             return Model("file", "demo", problem=str(error))
     path = Path(model).expanduser()
     if os.path.isdir(path):
-        return _folder(path)
+        return folder(path)
     if os.path.isfile(path):
         return _file(path)
     if (
@@ -53,7 +53,8 @@ def _file(path: Path) -> Model:
     return Model("file", str(path), digest=_digest(head + str(size).encode()), weight_bytes=size)
 
 
-def _folder(path: Path, kind: str = "folder") -> Model:
+def folder(path: Path, kind: str = "folder") -> Model:
+    """What there is in a folder."""
     try:
         config = (path / "config.json").read_bytes()
     except OSError as error:
@@ -73,7 +74,7 @@ def _hub(model: str) -> Model:
     except OSError:
         commit = revision
     snapshot = cached / "snapshots" / commit
-    found = _folder(snapshot, "hub") if commit and os.path.exists(snapshot / "config.json") else Model("hub", "")
+    found = folder(snapshot, "hub") if commit and os.path.exists(snapshot / "config.json") else Model("hub", "")
     token = os.environ.get("HF_TOKEN") or os.path.exists(constants.HF_TOKEN_PATH)
     return Model(
         "hub", found.place, digest=found.digest, weight_bytes=found.weight_bytes, missing=found.missing,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from io import FileIO
+from itertools import cycle
 from pathlib import Path
 
 from mlxserve.errors import UserError
 from mlxserve.models.folder import ModelSource
 from mlxserve.models.progress import Report
+from mlxserve.models.supply.digest import Digesting
 from mlxserve.models.supply.line import PIECE_BYTES, Line, Offer, Range, Wanted
 from mlxserve.models.supply.prints import identity_of, prints_of
 
 
 class Giver:
-    """Serves every worker in a thread of its own. Holds no more than a piece of a file for each, and no array."""
+    """Serves every worker in a thread of its own. Holds no more than two pieces of a file for each, and no array."""
 
     def __init__(self, source: ModelSource, report: Report, failed: Callable[[str], None]) -> None:
         """`failed` is called, in one of these threads, with a sentence when the files cannot be read."""
@@ -44,35 +45,37 @@ class Giver:
         return Offer(identity_of(source, prints), source.commit, source.is_whole, small, prints)
 
     def _serve(self, line: Line, offer: Offer) -> None:
+        digesting = Digesting()
         try:
             line.say(offer)
             while True:
                 for wanted in line.hear(Wanted).ranges:
-                    self._give(line, wanted, offer)
+                    self._give(line, wanted, offer, digesting)
         except UserError as error:
             self._failed(str(error))
         except (OSError, EOFError):
             pass  # the worker has all it wants; if it is lost, its control link tells
         finally:
             line.close()
+            digesting.close()
 
-    def _give(self, line: Line, wanted: Range, offer: Offer) -> None:
+    def _give(self, line: Line, wanted: Range, offer: Offer, digesting: Digesting) -> None:
         if wanted.file not in offer.small and wanted.file not in offer.weights:
             raise UserError(f"a worker asks for {wanted.file!r}, which is no file of the model")
         path = self._source.bring(wanted.file, self._report)
-        digest = hashlib.sha256()
         for piece in _pieces(path, wanted):
-            digest.update(piece)
+            digesting.add(piece)
             line.send(piece)
-        line.send(memoryview(digest.digest()))
+        line.send(memoryview(digesting.take()))
 
 
 def _pieces(path: Path, wanted: Range) -> Iterator[memoryview]:
-    """What is wanted of the file, a piece at a time; each is gone when the next is asked for. Raises UserError."""
-    buffer = memoryview(bytearray(min(PIECE_BYTES, wanted.length)))
+    """What is wanted of the file, a piece at a time; each stays until the one after the next. Raises UserError."""
+    buffers = cycle(memoryview(bytearray(min(PIECE_BYTES, wanted.length))) for _ in range(2))
     with _opened(path, wanted.start) as file:
         left = wanted.length
         while left:
+            buffer = next(buffers)
             piece = buffer[: _read(file, buffer[:left])]
             yield piece
             left -= len(piece)

@@ -14,7 +14,6 @@ are sent as they are: both ends know how many come next.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from multiprocessing.connection import Connection
 from typing import TypeVar
@@ -23,7 +22,6 @@ import msgspec
 
 from mlxserve.sockets import send_small_messages_at_once
 
-DIGEST_BYTES = hashlib.sha256().digest_size
 PIECE_BYTES = 1 << 20
 """What is read, digested and sent at a time."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from functools import cached_property
 import mlx.core as mx
 
 from mlxserve.errors import RankLost, UserError
-from mlxserve.models.supply.line import DIGEST_BYTES, PIECE_BYTES, Line, Offer, Range, Wanted
+from mlxserve.models.supply.digest import DIGEST_BYTES, Digesting
+from mlxserve.models.supply.line import PIECE_BYTES, Line, Offer, Range, Wanted
 
 logger = logging.getLogger("mlxserve.engine")
 
@@ -24,6 +24,7 @@ class Taker:
 
     def __init__(self, line: Line) -> None:
         self._line = line
+        self._digesting = Digesting()
 
     @cached_property
     def offer(self) -> Offer:
@@ -52,6 +53,7 @@ class Taker:
     def close(self) -> None:
         """Nothing more is wanted."""
         self._line.close()
+        self._digesting.close()
 
     def _attempt(self, ranges: Sequence[Range], store: Store) -> list[Range]:
         """Returns those that arrive damaged."""
@@ -69,15 +71,15 @@ class Taker:
 
     def _receive(self, place: memoryview) -> bytes:
         """Fill `place`; the digest of what has come, empty if it is not that of what was sent."""
-        digest = hashlib.sha256()
         sent = bytearray(DIGEST_BYTES)
         with _unless_lost():
             for start in range(0, len(place), PIECE_BYTES):
                 piece = place[start : start + PIECE_BYTES]
                 self._line.receive_into(piece)
-                digest.update(piece)
+                self._digesting.add(piece)
             self._line.receive_into(memoryview(sent))
-        return digest.digest() if digest.digest() == sent else b""
+        digest = self._digesting.take()
+        return digest if digest == sent else b""
 
 
 def _memory(array: mx.array) -> memoryview:

@@ -1,0 +1,1 @@
+"""The models that are on this machine, and getting one: `mlxserve models`, `mlxserve pull`."""
