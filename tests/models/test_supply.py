@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
+import subprocess
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +35,7 @@ from .test_hub import SHARD
 from .tiny import tiny_config, tiny_weights, write_folder, write_tiny_gguf
 
 TOKENS = [[3, 1, 4, 1, 5]]
+LAYERS_OF_RANK_1 = ("model.layers.2.", "model.layers.3.")
 NOWHERE = "/there/is/no/such/model"
 
 
@@ -174,6 +178,53 @@ def test_a_rank_whose_folder_is_not_whole_is_given_what_it_needs(
     source = find_for_worker(str(tmp_path / "copy"), taker_of(find_model(str(sharded), report)), None, report)
     assert isinstance(source, SuppliedSource)
     assert "Rank 0 is asked for what this rank needs." in caplog.text
+
+
+def test_what_is_here_of_an_incomplete_folder_is_not_given(
+    sharded: Path, report: Report, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    shutil.copytree(sharded, tmp_path / "copy")
+    (tmp_path / "copy" / SHARD.format(4)).unlink()
+    (tmp_path / "copy" / "config.json").unlink()
+    origin = find_model(str(sharded), report)
+    second = of_worker(find_for_worker(str(tmp_path / "copy"), taker_of(origin), None, report), report)
+    assert f"took {layer_bytes(sharded, 2):,} bytes" in caplog.text
+    whole = find_model(str(sharded), report).load("float32")
+    assert mx.array_equal(through_both(origin, second, report), whole(mx.array(TOKENS)))
+
+
+def test_what_the_hubs_cache_has_is_not_given(
+    hub: HubServer, report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    origin = find_model("org/tiny", report)
+    origin.fetch(lambda name: True, report)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub of the worker"))
+    find_model("org/tiny", report).fetch(lambda name: name.startswith(LAYERS_OF_RANK_1), report)
+    hub.log.clear()
+    caplog.set_level("INFO")
+    of_worker(find_for_worker("org/tiny", taker_of(origin), None, report), report)
+    assert not hub.log
+    assert "took" not in caplog.text
+
+
+def test_what_an_ended_process_left_is_removed(sharded: Path, report: Report) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = Path(tempfile.mkdtemp(prefix=f"mlxserve-given-{ended.pid}-"))
+    mine = Path(tempfile.mkdtemp(prefix=f"mlxserve-given-{os.getpid()}-"))
+    find_for_worker(NOWHERE, taker_of(find_model(str(sharded), report)), None, report).close()
+    assert not left.exists()
+    assert mine.exists()
+    mine.rmdir()
+
+
+def test_a_disk_that_has_no_room_for_the_small_files_is_told(
+    sharded: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null/full")
+    with pytest.raises(UserError, match=r"/dev/null/full does not take the small files of .*: Not a directory; make"):
+        find_for_worker(NOWHERE, taker_of(find_model(str(sharded), report)), None, report)
 
 
 def test_another_model_under_the_same_name_is_refused(sharded: Path, report: Report, tmp_path: Path) -> None:
