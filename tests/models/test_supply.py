@@ -145,10 +145,19 @@ def test_what_arrives_damaged_twice_is_told(sharded: Path, report: Report) -> No
         of_worker(source, report)
 
 
+def test_an_offer_that_arrives_damaged_is_a_lost_rank_which_is_tried_again(sharded: Path, report: Report) -> None:
+    def change(before: int, data: bytearray) -> bool:
+        data[-1] ^= 1
+        return True
+
+    with pytest.raises(RankLost, match=r"rank 0 stopped sending .* a message arrived damaged"):
+        find_for_worker(NOWHERE, taker_of(find_model(str(sharded), report), change=change), None, report)
+
+
 def test_a_rank_0_that_is_lost_while_it_sends_is_told_as_a_lost_rank(sharded: Path, report: Report) -> None:
     taker = taker_of(find_model(str(sharded), report), change=lambda before, data: before < 50_000)
     source = find_for_worker(NOWHERE, taker, None, report)
-    with pytest.raises(RankLost, match="rank 0 stopped sending what this rank lacks of the model"):
+    with pytest.raises(RankLost, match="rank 0 stopped sending what this rank lacks of the model: the connection was"):
         of_worker(source, report)
 
 

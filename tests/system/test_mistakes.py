@@ -37,13 +37,18 @@ def test_a_model_that_does_not_exist(own: Own, tmp_path: Path, ranks: int) -> No
     ends_with(own(start(ranks, model=str(tmp_path / "nothing"))), 2, "There is no model at")
 
 
-def test_a_worker_that_cannot_load_the_model_ends_all_with_its_sentence(own: Own, tmp_path: Path) -> None:
+def test_a_worker_with_another_model_under_the_same_name_ends_all_with_its_sentence(own: Own, tmp_path: Path) -> None:
     hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    folder = tmp_path / "model"
+    shutil.copytree(find_model("demo", lambda text: None).folder, folder)
+    weights = max(folder.glob("*.safetensors"), key=lambda path: path.stat().st_size)
+    content = weights.read_bytes()
+    weights.write_bytes(content[:100_000] + bytes(len(content) - 100_000))
     first = own(BareRank(0, hostfile, port))
-    second = own(BareRank(1, hostfile, port, model=str(tmp_path / "nothing")))
-    ends_with(second, 2, "There is no model at")
+    second = own(BareRank(1, hostfile, port, model=str(folder)))
+    ends_with(second, 2, "is not the same here as on rank 0")
     ends_with(first, 2, "rank 1")
-    assert "There is no model at" in first.output
+    assert "is not the same here as on rank 0" in first.output
 
 
 def test_a_first_rank_that_cannot_load_the_model_ends_all_with_its_sentence(own: Own, tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ are sent as they are: both ends know how many come next.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import msgspec
 
+from mlxserve.models.supply.digest import DIGEST_BYTES
 from mlxserve.sockets import send_small_messages_at_once
 
 PIECE_BYTES = 1 << 20
@@ -67,11 +69,16 @@ class Line:
 
     def say(self, message: Offer | Wanted) -> None:
         """Raises OSError when the other end is gone."""
-        self._connection.send_bytes(msgspec.msgpack.encode(message))
+        content = msgspec.msgpack.encode(message)
+        self._connection.send_bytes(hashlib.sha256(content).digest() + content)
 
     def hear(self, kind: type[Said]) -> Said:
-        """The next message, waited for. Raises OSError or EOFError when the other end is gone."""
-        return msgspec.msgpack.decode(self._connection.recv_bytes(), type=kind)
+        """The next message, waited for. Raises OSError or EOFError when the other end is gone, or it is damaged."""
+        received = self._connection.recv_bytes()
+        digest, content = received[:DIGEST_BYTES], received[DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            raise EOFError("a message arrived damaged")
+        return msgspec.msgpack.decode(content, type=kind)
 
     def send(self, data: memoryview) -> None:
         """Raises OSError when the other end is gone."""

@@ -92,7 +92,8 @@ def _unless_lost() -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError) as error:
-        raise RankLost(f"rank 0 stopped sending what this rank lacks of the model: {error or 'it is gone'}") from error
+        reason = str(error) or "the connection was closed"
+        raise RankLost(f"rank 0 stopped sending what this rank lacks of the model: {reason}") from error
 
 
 def _named(ranges: Sequence[Range]) -> str:
