@@ -34,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True):
     place: Place = Place()
     task: Literal["serve", "check"] = "serve"
     model: str = DEFAULT_MODEL
+    adapter: str = ""
+    """The folder of a LoRA or DoRA adapter that is added to the model, on each rank's machine; empty: none."""
     model_names: tuple[str, ...] = ()
     """The names that clients may ask for, the first of which answers carry; empty: one derived from `model`."""
     strict_model: bool = False

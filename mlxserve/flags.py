@@ -151,6 +151,10 @@ BACKEND = Flag(
 )  # fmt: skip
 FLAGS = (
     MODEL,
+    Flag(
+        ("--adapter",), "adapter", text, "FOLDER",
+        "add the LoRA or DoRA adapter in this folder, as mlx_lm.lora writes it, to the model",
+    ),
     Flag(("--host",), "host", text, "ADDRESS", "the address that rank 0 serves on; 0.0.0.0: all of this machine's"),
     Flag(("--port",), "port", whole(0, 65535), "PORT", "the port that rank 0 serves on; 0: any free one"),
     Flag(

@@ -17,6 +17,7 @@ from mlxserve.flags import FLAGS, settings_from
 
 EXAMPLES = {
     "--model": ("demo", "demo"),
+    "--adapter": ("adapters", "adapters"),
     "--host": ("0.0.0.0", "0.0.0.0"),
     "--port": ("9000", 9000),
     "--model-name": ("mine", ("mine",)),

@@ -73,7 +73,7 @@ class Team:
         Raises UserError if a worker's traits differ from rank 0's: another model, or cut differently.
         """
         ranks = [own]
-        advice = "start all ranks with the same --model, --split and --dtype, and the same files"
+        advice = "start all ranks with the same --model, --adapter, --split and --dtype, and the same files"
         for worker in self.workers:
             answer = worker.receive()
             if not isinstance(answer, Loaded):

@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten
 
 from mlxserve.config import Settings
 from mlxserve.errors import UserError
+from mlxserve.models.adapter import Adapter
 from mlxserve.models.progress import Progress
 from mlxserve.models.source import ModelSource
 from mlxserve.pipeline.footprint import Footprint
@@ -44,14 +45,23 @@ class LoadedModel:
     """A digest of samples of this rank's weights, where `--prefix-cache-dir` asks for it."""
 
 
-def load_source(source: ModelSource, settings: Settings, report: Callable[[str], None]) -> LoadedModel:
+def load_source(
+    source: ModelSource, settings: Settings, report: Callable[[str], None], adapter: Adapter | None = None
+) -> LoadedModel:
     """Load from files, fetching first those that hold this rank's layers. Raises UserError."""
-    parts = _Parts(source.load(settings.dtype), settings)
+
+    def parts_of_files() -> _Parts:
+        model = source.load(settings.dtype)
+        if adapter:
+            adapter.attach(model, settings.dtype)
+        return _Parts(model, settings)
+
+    parts = parts_of_files()
     if source.fetch(parts.wants_own, report):
-        parts = _Parts(source.load(settings.dtype), settings)
+        parts = parts_of_files()
         if parts.rank > 0 and parts.reads_shared_weights():
             source.fetch(lambda name: True, report)
-        parts = _Parts(source.load(settings.dtype), settings)
+        parts = parts_of_files()
     return parts.materialize(Progress(report))
 
 
