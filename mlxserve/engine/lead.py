@@ -133,7 +133,7 @@ def _load(settings: Settings, channel: EngineChannel, team: Team) -> Part:
         channel.send(Progress("loading", text))
 
     report(settings.model or "a small random model")
-    return load_part(settings, report, lambda folder: channel.send(ModelFound(folder)))
+    return load_part(settings, report, lambda folder: channel.send(ModelFound(folder)), team.capacities)
 
 
 def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, team: Team) -> Ready:
@@ -149,7 +149,7 @@ def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, t
         layers=len(part.loaded.trace.layer_of_call),
         batched=pipeline.batchable,
         cuttable=assembly.cuttable,
-        ranks=team.current(team.facts(part.loaded.split)),
+        ranks=team.current(team.facts(part.loaded.split, part.loaded.expected_seconds)),
     )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxserve.config import Settings
+from mlxserve.config import Capacity, Settings
 from mlxserve.engine.check import random_model
 from mlxserve.models.adapter import Adapter
 from mlxserve.models.source import find_model
-from mlxserve.pipeline.free_memory import free_bytes, usable_bytes
+from mlxserve.pipeline.free_memory import free_bytes, usable_bytes, within
 from mlxserve.pipeline.link import Loaded
 from mlxserve.pipeline.loading import LoadedModel, load_model, load_source
 from mlxserve.pipeline.segment_bytes import FORMAT
@@ -65,17 +65,23 @@ class Part:
 
 
 def load_part(
-    settings: Settings, report: Callable[[str], None], found: Callable[[str], None] = lambda folder: None
+    settings: Settings,
+    report: Callable[[str], None],
+    found: Callable[[str], None] = lambda folder: None,
+    ranks: Sequence[Capacity] = (),
 ) -> Part:
-    """Find, fetch and load; `found` is told the model's folder as soon as it is known. Raises UserError."""
+    """Find, fetch and load; `found` is told the model's folder as soon as it is known. Raises UserError.
+
+    `ranks`: what each has, by which the layers are split.
+    """
     usable = usable_bytes()
     if not settings.model:
         model, config = random_model(settings.place.world_size)
-        return _part(load_model(model, settings), config, Path(), settings, usable)
+        return _part(load_model(model, settings, ranks), config, Path(), settings, usable)
     adapter = Adapter.read(Path(settings.adapter).expanduser()) if settings.adapter else None
     source = find_model(settings.model, report)
     found(str(source.folder))
-    loaded = load_source(source, settings, report, adapter)
+    loaded = load_source(source, settings, report, adapter, ranks)
     return _part(loaded, source.config, source.folder, settings, usable, adapter.digest if adapter else _NO_ADAPTER)
 
 
@@ -88,7 +94,7 @@ def _part(
     adapter: str = _NO_ADAPTER,
 ) -> Part:
     """`usable`: bytes of memory that were so before loading."""
-    free = free_bytes(settings.place, usable)
+    free = within(settings.own_memory_limit, free_bytes(settings.place, usable))
     files = None
     if settings.prefix_cache_dir and settings.prefix_cache_bytes != 0:
         name = _identity(loaded, config, adapter, settings)
