@@ -10,12 +10,11 @@ from mlxserve.config import Capacity, Settings
 from mlxserve.pipeline.addresses import ranks_on_this_machine
 from mlxserve.pipeline.free_memory import usable_bytes, within
 
-_BYTES = 64 << 20
-"""Of the matrix that is read: more than any cache holds."""
+_PARTS = 4
+_PART_BYTES = 16 << 20
+"""Of each of the matrices that are read one after the other: all together are more than caches hold."""
 _WIDTH = 4096
-_PRODUCTS = 2
-"""At once, so that starting them costs little of the time."""
-_SECONDS = 0.08
+_SECONDS = 0.06
 
 
 def measure_capacity(settings: Settings) -> Capacity:
@@ -34,20 +33,21 @@ def levelled(hosts: list[str], ranks: list[Capacity]) -> list[Capacity]:
 
 
 def _reading_speed() -> float:
-    """Bytes a second of products of a matrix and a vector, the best of a few."""
-    dtype = mx.float16 if mx.default_device() == mx.Device(mx.gpu) else mx.float32
-    matrix = mx.zeros((_BYTES // _WIDTH // dtype.size, _WIDTH), dtype)
-    vectors = [mx.full((1, _WIDTH), number, dtype) for number in range(_PRODUCTS)]
-    mx.eval(matrix, vectors)
-    best, end = 0.0, 0.0
-    while not end or time.perf_counter() < end:
-        start = time.perf_counter()
-        mx.eval([vector @ matrix.T for vector in vectors])
-        now = time.perf_counter()
-        if end:  # the first pass warms up
-            best = max(best, _PRODUCTS * matrix.nbytes / (now - start))
-        end = end or now + _SECONDS
-    del matrix, vectors
+    """Bytes a second of products of a matrix and a vector, the best of many: others may use the machine, too."""
+    on_gpu = mx.default_device() == mx.gpu
+    dtype = mx.float16 if on_gpu else mx.float32
+    shape = (_PART_BYTES // _WIDTH // dtype.size, _WIDTH)
+    matrices, vector = [mx.zeros(shape, dtype) for _ in range(_PARTS)], mx.zeros((1, _WIDTH), dtype)
+    mx.eval([vector @ matrix.T for matrix in matrices])  # kernels are compiled
+    # To start a GPU takes as long as a small product.
+    rounds = [matrices] if on_gpu else [[matrix] for matrix in matrices]
+    end, best = time.perf_counter() + _SECONDS, 0.0
+    while time.perf_counter() < end:
+        for together in rounds:
+            start = time.perf_counter()
+            mx.eval([vector @ matrix.T for matrix in together])
+            best = max(best, len(together) * _PART_BYTES / (time.perf_counter() - start))
+    del matrices, rounds, together
     mx.clear_cache()
     mx.reset_peak_memory()
     return best

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from mlx_lm.utils import _get_classes
 
+from mlxserve.config import Capacity
 from mlxserve.errors import UserError
 from mlxserve.pipeline.balance import Weights
 from mlxserve.pipeline.split import layer_bytes, plan_split, tail_bytes
@@ -28,8 +29,10 @@ def test_a_large_head_takes_no_layers_from_the_first_rank() -> None:
     assert plan_split(Weights(sizes, sizes, tail=tail_bytes(model)), 2, ()) == [range(2), range(2, 4)]
 
 
-def test_a_wanted_split_is_taken_as_it_is() -> None:
-    assert plan_split(LAYERS, 2, (1, 3)) == [range(1), range(1, 4)]
+def test_a_wanted_split_is_taken_as_it_is_whatever_the_ranks_have() -> None:
+    unequal = [Capacity(1000, 90.0), Capacity(10, 1.0)]
+    assert plan_split(LAYERS, 2, (), unequal) == [range(3), range(3, 4)]
+    assert plan_split(LAYERS, 2, (1, 3), unequal) == [range(1), range(1, 4)]
 
 
 @pytest.mark.parametrize("wanted", [(2,), (1, 1, 2), (3, 2), (4, 0)])
