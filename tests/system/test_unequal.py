@@ -10,8 +10,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.system.server import Server, start
-from tests.system.small_model import write_small_model
+from tests.system.server import Server
+from tests.system.small_model import start_small, write_small_model
 
 Own = Callable[[Server], Server]
 LAYERS = 16
@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def text(model: str) -> str:
     """What one rank writes."""
-    server = start(1, model=model)
+    server = start_small(1, model)
     try:
         server.wait_until("healthy")
         return written_by(server)
@@ -51,7 +51,7 @@ def layers(server: Server) -> list[list[int]]:
 def test_ranks_with_one_and_three_parts_of_memory_get_one_and_three_parts_of_the_layers(
     own: Own, model: str, text: str
 ) -> None:
-    server = own(start(2, "--memory-limit", ",".join(f"{limit}MB" for limit in LIMITS), model=model))
+    server = own(start_small(2, model, "--memory-limit", ",".join(f"{limit}MB" for limit in LIMITS)))
     health = server.wait_until("healthy")
     assert layers(server) == [[0, 3], [4, 15]]
     assert written_by(server) == text
@@ -69,7 +69,7 @@ def test_ranks_with_one_and_three_parts_of_memory_get_one_and_three_parts_of_the
 
 
 def test_what_no_split_has_room_for_is_refused(own: Own, model: str) -> None:
-    server = own(start(2, "--memory-limit", "10MB", model=model))
+    server = own(start_small(2, model, "--memory-limit", "10MB"))
     assert server.exit_code(60) == 2
     assert re.search(r"rank \d: the weights of its \d layers take 14\.\d MB, but 9\.5 MB of memory", server.output)
     assert "machines like this must be at least 4" in server.output
@@ -79,7 +79,7 @@ def test_what_no_split_has_room_for_is_refused(own: Own, model: str) -> None:
 def test_many_ranks_on_one_machine_form_share_the_layers_and_answer(
     own: Own, model: str, text: str, ranks: int
 ) -> None:
-    server = own(start(ranks, model=model))
+    server = own(start_small(ranks, model))
     server.wait_until("healthy", timeout=180)
     each = LAYERS // ranks
     assert layers(server) == [[rank * each, rank * each + each - 1] for rank in range(ranks)]
