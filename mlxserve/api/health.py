@@ -14,13 +14,17 @@ from mlxserve.engine.messages import RankFacts
 
 
 class RankHealth(msgspec.Struct):
-    """One rank; memory in 10^9 bytes, `layers` first and last, `busy` a share from 0 to 1."""
+    """One rank; memory in 10^9 bytes, `layers` first and last, `busy` a share from 0 to 1.
+
+    `expected_ms`: what a token takes there by the bytes that are read and the speed that was measured; 0: not known.
+    """
 
     rank: int
     host: str
     pid: int
     device: str
     layers: tuple[int, int]
+    expected_ms: float
     memory_gb: float
     peak_memory_gb: float
     tokens_per_second: float
@@ -102,6 +106,7 @@ def _rank(facts: RankFacts) -> RankHealth:
         pid=facts.pid,
         device=facts.device,
         layers=(facts.first_layer, facts.last_layer),
+        expected_ms=round(facts.expected_seconds * 1e3, 3),
         memory_gb=round(facts.memory_bytes / 1e9, 2),
         peak_memory_gb=round(facts.peak_memory_bytes / 1e9, 2),
         tokens_per_second=round(facts.tokens_per_second, 1),

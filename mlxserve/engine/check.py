@@ -94,11 +94,21 @@ def report(ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindin
             f"ok  rank {facts.rank}  {facts.host}  {facts.device}  layers {facts.first_layer}-{facts.last_layer}  "
             f"{facts.memory_bytes / _GIGABYTE:.2f} GB  {count} tokens computed"
         )
+    if all(facts.expected_seconds for facts in ranks):
+        lines.append(_split_line(ranks))
     if findings:
         lines += _relay_lines(findings)
         lines.append(f"ok  a tick besides computing and carrying: {times.tick * 1e3:.3f} ms")
     lines.append(f"ok  one token through all layers: {times.token * 1e3:.2f} ms")
     return lines
+
+
+def _split_line(ranks: list[RankFacts]) -> str:
+    """What the split costs, by the bytes that are read and the speeds that were measured."""
+    layers = " + ".join(str(facts.last_layer - facts.first_layer + 1) for facts in ranks)
+    seconds = [facts.expected_seconds for facts in ranks]
+    each = " + ".join(f"{time * 1e3:.2f}" for time in seconds)
+    return f"ok  split  {layers} layers: a token is expected to take {each} = {sum(seconds) * 1e3:.2f} ms to compute"
 
 
 def _relay_lines(findings: list[RelayFindings]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import mlx.core as mx
 
-from mlxserve.config import Settings
+from mlxserve.config import Capacity, Settings
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.freed import FreedBuffers
 from mlxserve.engine.messages import Progress
@@ -23,7 +23,7 @@ from mlxserve.models.supply.taker import Taker
 from mlxserve.pipeline.control import accept_invitation
 from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.identity import introduce
-from mlxserve.pipeline.link import Drain, Leave, Link, Loaded, LoadingNote, Message, Watch
+from mlxserve.pipeline.link import Capacities, Drain, Leave, Link, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.trace import tracer_for
 from mlxserve.pipeline.worker import RelayLoop
@@ -32,7 +32,7 @@ from mlxserve.pipeline.worker import RelayLoop
 def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Group) -> NoReturn:
     """Serve as this worker until the process ends. Raises MlxserveError when serving is not possible (any more)."""
     place = settings.place
-    link, line = accept_invitation(group, introduce(place.rank))
+    link, line = accept_invitation(group, introduce(place))
     channel.show_life()
     meter = Meter()
     link.on_message = lambda message: tell_time(link, message) or _leave_when_told(message, channel)
@@ -42,7 +42,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     channel.on_shutdown = lambda order: _ask_to_leave(link, place.rank) if order.exit_code == 0 else None
     channel.on_drain = lambda: _ask_to_drain(link, place.rank)
     channel.send(Progress("loading", settings.model or "a small random model"))
-    part = _load(settings, link, Taker(line))
+    part = _load(settings, link, Taker(line), _capacities(link))
     meter.loaded()
     meter.refresh(0, 0)
     link.send(meter.figures)
@@ -66,7 +66,15 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
         freed.give_back()
 
 
-def _load(settings: Settings, link: Link, taker: Taker) -> Part:
+def _capacities(link: Link) -> list[Capacity]:
+    """What each rank has, as rank 0 tells it to all."""
+    told = link.receive()
+    if not isinstance(told, Capacities):
+        raise RankLost(f"{link.peer} said {told} instead of what each rank has")
+    return told.ranks
+
+
+def _load(settings: Settings, link: Link, taker: Taker, ranks: list[Capacity]) -> Part:
     def report(text: str) -> None:
         link.send(LoadingNote(text))
 
@@ -74,7 +82,7 @@ def _load(settings: Settings, link: Link, taker: Taker) -> Part:
         return find_for_worker(model, taker, settings.place.rank if settings.keep_weights else None, report)
 
     try:
-        return load_part(settings, report, find=find)
+        return load_part(settings, report, find=find, ranks=ranks)
     except UserError as error:
         link.send(Loaded(str(error), error.exit_code))
         link.receive()  # asleep until rank 0, which tells every rank the reason, ends this one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Iterator
 from queue import Empty
@@ -37,6 +38,8 @@ from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import RelayFindings
 from mlxserve.pipeline.trace import tracer_for
+
+logger = logging.getLogger("mlxserve.engine")
 
 _GAP = 0.005
 """Seconds between requests that still count as coming together."""
@@ -138,7 +141,7 @@ def _load(settings: Settings, channel: EngineChannel, team: Team) -> Part:
         team.give(source, report)
 
     report(settings.model or "a small random model")
-    return load_part(settings, report, found)
+    return load_part(settings, report, found, ranks=team.capacities)
 
 
 def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, team: Team) -> Ready:
@@ -149,13 +152,25 @@ def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, t
     return Ready(
         model_type=part.loaded.trace.model_type,
         vocab_size=vocabulary,
-        context_length=min(ledger.longest, settings.context_length or context_length(part.config)),
+        context_length=min(ledger.longest, _context_length(settings, part)),
         backend=settings.place.backend if team.workers else "none",
         layers=len(part.loaded.trace.layer_of_call),
         batched=pipeline.batchable,
         cuttable=assembly.cuttable,
-        ranks=team.current(team.facts(part.loaded.split)),
+        ranks=team.current(team.facts(part.loaded.split, part.loaded.expected_seconds)),
     )
+
+
+def _context_length(settings: Settings, part: Part) -> int:
+    """The model's, or what was asked for instead."""
+    own, wanted = context_length(part.config), settings.context_length
+    if wanted > own:
+        logger.warning(
+            "--ctx-size %d is more than the %d tokens that the model is made for: beyond those it may write nonsense",
+            wanted,
+            own,
+        )
+    return wanted or own
 
 
 def _draft_model(assembly: Assembly, part: Part, ready: Ready, channel: EngineChannel) -> DraftModel | None:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from mlxserve.config import Capacity
 from mlxserve.errors import RankLost
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Plan
@@ -31,6 +32,13 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     pid: int
     device: str
     versions: dict[str, str]
+    capacity: Capacity = Capacity()
+
+
+class Capacities(msgspec.Struct, frozen=True, tag="capacities"):
+    """Rank 0's answer to all: what each rank has, by which they split the model alike."""
+
+    ranks: list[Capacity]
 
 
 class ForWeights(msgspec.Struct, frozen=True, tag="for-weights"):
@@ -130,6 +138,7 @@ Message = (
     Plan
     | Hello
     | ForWeights
+    | Capacities
     | Loaded
     | AtBarrier
     | Enter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,19 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlxserve.config import Settings
+from mlxserve.config import Capacity, Settings
 from mlxserve.errors import UserError
+from mlxserve.models.adapter import Adapter
 from mlxserve.models.progress import Progress
 from mlxserve.models.source import ModelSource
+from mlxserve.pipeline.balance import Weights, expected_seconds
 from mlxserve.pipeline.footprint import Footprint
-from mlxserve.pipeline.free_memory import room_bytes
+from mlxserve.pipeline.free_memory import room_bytes, within
 from mlxserve.pipeline.plan import Item, Open
 from mlxserve.pipeline.probe import Probe
 from mlxserve.pipeline.room import require_room
 from mlxserve.pipeline.slots import Walk, find_layers, install_slots
-from mlxserve.pipeline.split import Trace, check_splittable, layer_bytes, plan_split, trace_model
+from mlxserve.pipeline.split import Trace, check_splittable, layer_bytes, plan_split, tail_bytes, trace_model
 from mlxserve.pipeline.stage import Stage
 
 _SAMPLES = 64
@@ -40,26 +42,44 @@ class LoadedModel:
     """Whether prompts of different lengths can share a batch."""
     footprint: Footprint
     """What sequences cost this rank."""
+    expected_seconds: list[float]
+    """What a token takes on each rank, by the bytes that it reads and the speed that was measured; 0: not known."""
     weights: str
     """A digest of samples of this rank's weights, where `--prefix-cache-dir` asks for it."""
 
 
-def load_source(source: ModelSource, settings: Settings, report: Callable[[str], None]) -> LoadedModel:
-    """Load from files, fetching first those that hold this rank's layers. Raises UserError."""
-    parts = _Parts(source.load(settings.dtype), settings)
+def load_source(
+    source: ModelSource,
+    settings: Settings,
+    report: Callable[[str], None],
+    adapter: Adapter | None = None,
+    ranks: Sequence[Capacity] = (),
+) -> LoadedModel:
+    """Load from files, fetching first those that hold this rank's layers. Raises UserError.
+
+    `ranks`: what each has; not told, they are equal.
+    """
+
+    def parts_of_files() -> _Parts:
+        model = source.load(settings.dtype)
+        if adapter:
+            adapter.attach(model, settings.dtype)
+        return _Parts(model, settings, ranks)
+
+    parts = parts_of_files()
     parts.require_room()
     if source.fetch(parts.wants_own, report):
-        parts = _Parts(source.load(settings.dtype), settings)
+        parts = parts_of_files()
         if parts.rank > 0 and parts.reads_shared_weights():
             source.fetch(lambda name: True, report)
-            parts = _Parts(source.load(settings.dtype), settings)
+            parts = parts_of_files()
     source.close()
     return parts.materialize(Progress(report))
 
 
-def load_model(model: nn.Module, settings: Settings) -> LoadedModel:
+def load_model(model: nn.Module, settings: Settings, ranks: Sequence[Capacity] = ()) -> LoadedModel:
     """Take a model that is built already, all its weights at hand. Raises UserError."""
-    parts = _Parts(model, settings)
+    parts = _Parts(model, settings, ranks)
     parts.require_room()
     return parts.materialize(Progress(lambda line: None))
 
@@ -67,22 +87,30 @@ def load_model(model: nn.Module, settings: Settings) -> LoadedModel:
 class _Parts:
     """A lazy model, cut: what is this rank's and what is not."""
 
-    def __init__(self, model: nn.Module, settings: Settings) -> None:
+    def __init__(self, model: nn.Module, settings: Settings, ranks: Sequence[Capacity]) -> None:
         place = settings.place
         self.rank = place.rank
+        self._memory_limit = settings.own_memory_limit
         self._kv_bits = settings.kv_bits
         self._stores = bool(settings.prefix_cache_dir)
         self._model = model
         path, _ = find_layers(model)
         self._list_name = path.rpartition(".")[2]
         self._shared = [(name, array) for name, array in _parameters(model) if not name.startswith(f"{path}.")]
-        sizes = layer_bytes(model)
+        sizes, tail = layer_bytes(model), tail_bytes(model)
         self._walk: Walk = install_slots(model)
         self._trace = trace_model(model, self._walk)
         if place.world_size > 1 and self._trace.obstacle:
             check_splittable(self._trace, [])
-        per_call = [sizes[layer] for layer in self._trace.layer_of_call] or sizes
-        self._split = plan_split(per_call, place.world_size, settings.split)
+        layers = self._trace.layer_of_call or range(len(sizes))
+        weights = Weights(
+            sizes=[sizes[layer] for layer in layers],
+            reads=[sizes[layer] - self._trace.unread[layer] for layer in layers],
+            shared=_bytes([array for _, array in self._shared]),
+            tail=tail,
+        )
+        self._split = plan_split(weights, place.world_size, settings.split, ranks)
+        self._seconds = expected_seconds(weights, self._split, ranks)
         if place.world_size > 1:
             check_splittable(self._trace, self._split)
         self._stage = Stage(model, self._walk, self._trace, self._split[self.rank])
@@ -133,8 +161,9 @@ class _Parts:
         mine = [array for index in own for array in of_layers[index]] + (shared if self.rank == 0 else [])
         whole = [array for arrays in of_layers for array in arrays] + shared
         is_quantized = any(array.dtype == mx.uint32 for array in mine)
+        usable = within(self._memory_limit, room_bytes())
         bits = 0.0 if is_quantized else 8 * _bytes(mine) / sum(array.size for array in mine)
-        require_room(self.rank, len(own), _bytes(mine), _bytes(whole), bits, room_bytes())
+        require_room(self.rank, len(own), _bytes(mine), _bytes(whole), bits, usable)
 
     def _own_layers(self) -> list[int]:
         return sorted({self._trace.layer_of_call[call] for call in self._split[self.rank]})
@@ -150,6 +179,7 @@ class _Parts:
             self._split,
             batchable=self._stage.batchable and probe.pads(),
             footprint=probe.footprint(),
+            expected_seconds=self._seconds,
             weights=self._digest(own) if self._stores else "",
         )
 

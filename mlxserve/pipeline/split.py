@@ -7,8 +7,8 @@ a call is a layer, but a model that loops over its layers twice is cut in the sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import mlx.core as mx
@@ -16,7 +16,10 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlxserve.config import Capacity
 from mlxserve.errors import UserError
+from mlxserve.pipeline.balance import Weights, balance
+from mlxserve.pipeline.experts import unread_bytes, watching_experts
 from mlxserve.pipeline.slots import Call, Walk, find_layers
 
 
@@ -36,6 +39,8 @@ class Trace:
     layer_of_call: list[int]
     boundaries: list[Boundary]
     """What leaves each call."""
+    unread: list[int]
+    """Bytes of each layer's weights that a token does not read."""
     caches_of_call: list[frozenset[int]]
     """Indices into the model's list of caches that each call was given."""
     obstacle: str
@@ -50,7 +55,7 @@ def trace_model(model: nn.Module, walk: Walk) -> Trace:
     name = model_type_of(model)
     caches = make_prompt_cache(model)
     try:
-        with walk.recording() as calls:
+        with watching_experts() as asked, walk.recording() as calls:
             model(mx.zeros((1, 1), mx.int32), cache=caches)
     except RAISED_BY_MODELS as error:
         raise UserError(f"model type {name!r} cannot be served here: {error}") from error
@@ -59,6 +64,7 @@ def trace_model(model: nn.Module, walk: Walk) -> Trace:
         model_type=name,
         layer_of_call=[call.layer for call in calls],
         boundaries=[Boundary(tuple(output.shape[2:]), output.dtype) for output in whole],
+        unread=[unread_bytes(layer, asked) for layer in walk.layers],
         caches_of_call=[_caches_in(call, caches) for call in calls],
         obstacle=_obstacle(model, walk, calls, whole),
     )
@@ -107,47 +113,35 @@ def layer_bytes(model: nn.Module) -> list[int]:
     return [sum(array.nbytes for _, array in tree_flatten(layer.parameters())) for layer in layers]
 
 
-def balance(sizes: list[int], world_size: int) -> list[int]:
-    """Cut `sizes` into `world_size` contiguous parts, none empty, whose largest sum is least.
+def tail_bytes(model: nn.Module) -> int:
+    """Bytes of what no layer has that a token reads: not an embedding, unless it is the head, too.
 
-    Returns the length of each part. Among equally good cuts the first parts are the longest.
+    To be called before the layers are put in slots; reads no weight.
     """
-    best = _least_largest(sizes, world_size)
-    parts, start = [], 0
-    for left in reversed(range(world_size)):
-        stop, total = start + 1, sizes[start]
-        while stop < len(sizes) - left and (left == 0 or total + sizes[stop] <= best):
-            total += sizes[stop]
-            stop += 1
-        parts.append(stop - start)
-        start = stop
-    return parts
+    path, _ = find_layers(model)
+    named = [(name, module) for name, module in model.named_modules() if not f"{name}.".startswith(f"{path}.")]
+    outside = [module for _, module in named]
+    embeddings = [module for module in outside if isinstance(module, nn.Embedding | nn.QuantizedEmbedding)]
+    embeddings.sort(key=lambda module: module.weight.size)
+    heads = [module for module in outside if isinstance(module, nn.Linear | nn.QuantizedLinear)]
+    if embeddings and all(head.weight.shape[0] != embeddings[-1].weight.shape[0] for head in heads):
+        embeddings.pop()
+    unread = {f"{name}." for name, module in named if any(module is embedding for embedding in embeddings)}
+    read = [array for name, array in tree_flatten(model.parameters()) if not name.startswith((f"{path}.", *unread))]
+    return sum(array.nbytes for array in read)
 
 
-def _least_largest(sizes: list[int], world_size: int) -> int:
-    """The largest part's sum in the best cut."""
-    sums = [0, *accumulate(sizes)]
-    count = len(sizes)
-    best = {start: sums[count] - sums[start] for start in range(count)}  # of each tail, in so many parts
-    for parts in range(2, world_size + 1):
-        best = {
-            start: min(max(sums[stop] - sums[start], best[stop]) for stop in range(start + 1, count - parts + 2))
-            for start in range(count - parts + 1)
-        }
-    return best[0]
+def plan_split(
+    weights: Weights, world_size: int, wanted: tuple[int, ...], ranks: Sequence[Capacity] = ()
+) -> list[range]:
+    """The calls of each rank: `wanted` where given, else balanced by what `ranks` have, who are equal where not told.
 
-
-def plan_split(sizes: list[int], world_size: int, wanted: tuple[int, ...]) -> list[range]:
-    """The calls of each rank: `wanted` where given, else balanced. Raises UserError if `wanted` does not fit.
-
-    Only the layers' bytes are balanced, although rank 0 has the head too: the chunks of a prompt follow each other as
-    fast as the slowest rank's layers allow and never pass the head, and one batch's decode step takes the same time
-    wherever the layers are.
+    Raises UserError if `wanted` does not fit.
     """
-    count = len(sizes)
+    count = len(weights.sizes)
     if world_size > count:
         raise UserError(f"the model has {count} layers, too few for {world_size} ranks: start at most {count} ranks.")
-    parts = list(wanted) if wanted else balance(sizes, world_size)
+    parts = list(wanted) if wanted else balance(weights, ranks or [Capacity()] * world_size)
     if len(parts) != world_size or sum(parts) != count or min(parts) < 1:
         raise UserError(
             f"--split {','.join(map(str, parts))} does not fit: it must name {world_size} ranks' layers, "

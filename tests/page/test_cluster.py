@@ -58,6 +58,7 @@ def test_each_rank_has_a_card(visit: Visit, server: Server) -> None:
         expect(one.locator('[data-field="layers"]')).to_have_text(layers)
         expect(one.locator('[data-field="device"]')).to_have_text(re.compile("cpu"))
         expect(one.locator('[data-field="link"]')).to_have_text(re.compile(r"[\d.]+ (µs|ms)"))
+        expect(one.locator('[data-field="expected"]')).to_have_text(re.compile(r"[\d.]+ (µs|ms)"))
         expect(one.locator('[data-memory="weights"]')).to_have_text(re.compile(r"\d+ MB"))
         assert int(one.locator('[data-memory="weights"]').get_attribute("data-bytes") or 0) > 200e6
 

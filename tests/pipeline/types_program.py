@@ -151,7 +151,7 @@ def main() -> None:
             worker.start(lambda reason: None)
         lead(entries, place, Relay(group, waits_asleep(place)), workers)
     else:
-        link, _ = accept_invitation(group, introduce(place.rank))
+        link, _ = accept_invitation(group, introduce(place))
         link.start(lambda reason: None)
         follow(entries, place, Relay(group, waits_asleep(place)), link)
 
