@@ -146,7 +146,7 @@ def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, t
         vocab_size=vocabulary,
         context_length=min(ledger.longest, settings.context_length or context_length(part.config)),
         backend=settings.place.backend if team.workers else "none",
-        layers=len(part.loaded.trace.layer_of_call),
+        layers=part.loaded.split[-1].stop,
         batched=pipeline.batchable,
         cuttable=assembly.cuttable,
         ranks=team.current(team.facts(part.loaded.split)),

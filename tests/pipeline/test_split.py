@@ -46,19 +46,19 @@ def test_a_large_head_takes_no_layers_from_the_first_rank() -> None:
     config = {**TINY, "vocab_size": 30_000}
     model_class, arguments = _get_classes(config)
     model = model_class(arguments.from_dict(config))
-    assert plan_split(layer_bytes(model), 2, ()) == [range(2), range(2, 4)]
+    assert plan_split(layer_bytes(model), 2, (), [1, 2, 3]) == [range(2), range(2, 4)]
 
 
 def test_a_wanted_split_is_taken_as_it_is() -> None:
-    assert plan_split([10] * 4, 2, (1, 3)) == [range(1), range(1, 4)]
+    assert plan_split([10] * 4, 2, (1, 3), [1, 2, 3]) == [range(1), range(1, 4)]
 
 
 @pytest.mark.parametrize("wanted", [(2,), (1, 1, 2), (3, 2), (4, 0)])
 def test_a_split_that_does_not_fit_is_refused_with_the_numbers_that_would(wanted: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"--split .* must name 2 ranks' layers, each at least 1, together 4"):
-        plan_split([10] * 4, 2, wanted)
+        plan_split([10] * 4, 2, wanted, [1, 2, 3])
 
 
 def test_more_ranks_than_layers_are_refused() -> None:
     with pytest.raises(UserError, match="the model has 2 layers, too few for 3 ranks"):
-        plan_split([10] * 2, 3, ())
+        plan_split([10] * 2, 3, (), [1])
