@@ -53,6 +53,16 @@ def test_a_wanted_split_is_taken_as_it_is() -> None:
     assert plan_split([10] * 4, 2, (1, 3), [1, 2, 3]) == [range(1), range(1, 4)]
 
 
+def test_layers_that_must_stay_together_do() -> None:
+    assert plan_split([10] * 6, 2, (), [1, 2]) == [range(2), range(2, 6)]
+    assert plan_split([10] * 6, 3, (), [1, 4, 5]) == [range(1), range(1, 4), range(4, 6)]
+
+
+def test_a_split_between_layers_that_must_stay_together_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--split 3,3 .* cannot be cut after layer 3, .* it can after 1, 2\."):
+        plan_split([10] * 6, 2, (3, 3), [1, 2])
+
+
 @pytest.mark.parametrize("wanted", [(2,), (1, 1, 2), (3, 2), (4, 0)])
 def test_a_split_that_does_not_fit_is_refused_with_the_numbers_that_would(wanted: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"--split .* must name 2 ranks' layers, each at least 1, together 4"):
