@@ -34,6 +34,7 @@ class RankHealth(msgspec.Struct):
 class HealthReport(msgspec.Struct):
     """The body of /health. `since` is Unix time, in seconds; `gpu_memory_gb` is this rank's.
 
+    `batched`: whether the model reads and continues several sequences together; otherwise they run one after another.
     `serving`: whether requests are taken, as they are while ranks are missing (degraded) or come back (recovering).
     """
 
@@ -47,6 +48,7 @@ class HealthReport(msgspec.Struct):
     model_type: str | None
     layers: int | None
     context_length: int | None
+    batched: bool | None
     gpu_memory_gb: float
     backend: str | None
     pipeline: str
@@ -90,6 +92,7 @@ def _report(serving: Serving) -> HealthReport:
         model_type=ready.model_type if ready else None,
         layers=ready.layers if ready else None,
         context_length=ready.context_length if ready else None,
+        batched=ready.batched if ready else None,
         gpu_memory_gb=next((rank.memory_gb for rank in ranks if rank.rank == place.rank), 0.0),
         backend=ready.backend if ready else None,
         pipeline="allreduce" if place.world_size > 1 else "none",

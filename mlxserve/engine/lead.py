@@ -154,7 +154,7 @@ def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, t
         vocab_size=vocabulary,
         context_length=min(ledger.longest, _context_length(settings, part)),
         backend=settings.place.backend if team.workers else "none",
-        layers=len(part.loaded.trace.layer_of_call),
+        layers=part.loaded.split[-1].stop,
         batched=pipeline.batchable,
         cuttable=assembly.cuttable,
         ranks=team.current(team.facts(part.loaded.split, part.loaded.expected_seconds)),

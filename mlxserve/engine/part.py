@@ -43,12 +43,13 @@ class Part:
     def traits(self) -> dict[str, str]:
         """By name, what is equal on all ranks that serve the same model, cut and computed alike."""
         text = _text(self.config)
-        boundaries = {f"{list(boundary.trailing)} {boundary.dtype}" for boundary in self.loaded.trace.boundaries}
+        trace, split = self.loaded.trace, self.loaded.split
+        crossing = {str(form) for calls in split for form in trace.crossing(calls.stop)}
         return {
             "a config with the digest": hashlib.sha256(text.encode()).hexdigest()[:12],
             "an adapter with the digest": self.adapter,
-            "layers split into": " + ".join(str(len(calls)) for calls in self.loaded.split),
-            "hidden states of": ", ".join(sorted(boundaries)),
+            "layers split into": " + ".join(str(len(calls)) for calls in split),
+            "hidden states of": ", ".join(sorted(crossing)),
         }
 
     @property

@@ -168,8 +168,8 @@ class ManyRanks:
         left = self._conveyor.advance(plan, work.tokens if work else None)
         if left is None:
             return None
-        item, hidden = left
-        return self._stage.finish(hidden, item)
+        item, leaving = left
+        return self._stage.finish(leaving, item)
 
     def _barrier(self, tick: int) -> None:
         for link in self._links:

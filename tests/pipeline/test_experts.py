@@ -19,7 +19,7 @@ from .one_rank import CONFIGS, build
 @pytest.mark.parametrize("model_type", ["olmoe", "qwen3_moe", "gpt_oss", "deepseek_v3"])
 def test_a_trace_sees_what_a_token_does_not_read(model_type: str) -> None:
     model = build(model_type)
-    layers = list(find_layers(model)[1])
+    ((_, layers),) = find_layers(model)
     config: dict[str, Any] = CONFIGS[model_type]
     asked = config["num_experts_per_tok"]
     experts = next(config[name] for name in ("num_experts", "num_local_experts", "n_routed_experts") if name in config)

@@ -9,6 +9,7 @@ from mlxserve.pipeline.balance import Weights
 from mlxserve.pipeline.split import layer_bytes, plan_split, tail_bytes
 
 LAYERS = Weights([10] * 4, [10] * 4)
+SIX = Weights([10] * 6, [10] * 6)
 TINY = {
     "model_type": "qwen2",
     "hidden_size": 64,
@@ -26,24 +27,35 @@ def test_a_large_head_takes_no_layers_from_the_first_rank() -> None:
     model_class, arguments = _get_classes(config)
     model = model_class(arguments.from_dict(config))
     sizes = layer_bytes(model)
-    assert plan_split(Weights(sizes, sizes, tail=tail_bytes(model)), 2, ()) == [range(2), range(2, 4)]
+    weights = Weights(sizes, sizes, tail=tail_bytes(model))
+    assert plan_split(weights, 2, (), [1, 2, 3]) == [range(2), range(2, 4)]
 
 
 def test_a_wanted_split_is_taken_as_it_is_whatever_the_ranks_have() -> None:
     unequal = [Capacity(1000, 90.0), Capacity(10, 1.0)]
-    assert plan_split(LAYERS, 2, (), unequal) == [range(3), range(3, 4)]
-    assert plan_split(LAYERS, 2, (1, 3), unequal) == [range(1), range(1, 4)]
+    assert plan_split(LAYERS, 2, (), [1, 2, 3], unequal) == [range(3), range(3, 4)]
+    assert plan_split(LAYERS, 2, (1, 3), [1, 2, 3], unequal) == [range(1), range(1, 4)]
+
+
+def test_layers_that_must_stay_together_do() -> None:
+    assert plan_split(SIX, 2, (), [1, 2]) == [range(2), range(2, 6)]
+    assert plan_split(SIX, 3, (), [1, 4, 5]) == [range(1), range(1, 4), range(4, 6)]
+
+
+def test_a_split_between_layers_that_must_stay_together_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--split 3,3 .* cannot be cut after layer 3, .* it can after 1, 2\."):
+        plan_split(SIX, 2, (3, 3), [1, 2])
 
 
 @pytest.mark.parametrize("wanted", [(2,), (1, 1, 2), (3, 2), (4, 0)])
 def test_a_split_that_does_not_fit_is_refused_with_the_numbers_that_would(wanted: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"--split .* must name 2 ranks' layers, each at least 1, together 4"):
-        plan_split(LAYERS, 2, wanted)
+        plan_split(LAYERS, 2, wanted, [1, 2, 3])
 
 
 def test_more_ranks_than_layers_are_refused() -> None:
     with pytest.raises(UserError, match="the model has 2 layers, too few for 3 ranks"):
-        plan_split(Weights([10] * 2, [10] * 2), 3, ())
+        plan_split(Weights([10] * 2, [10] * 2), 3, (), [1])
 
 
 @pytest.mark.parametrize("tied", [True, False])
