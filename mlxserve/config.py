@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 Backend = Literal["any", "ring", "mpi", "jaccl"]
+Parallel = Literal["pipeline", "tensor", "auto"]
 Dtype = Literal["auto", "stored", "float32", "bfloat16", "float16"]
 
 DEFAULT_MODEL = "mlx-community/Qwen3-1.7B-8bit"
@@ -41,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True):
     dtype: Dtype = "auto"
     split: tuple[int, ...] = ()
     """Layers per rank, first to last; empty: balanced by bytes."""
+    parallel: Parallel = "pipeline"
+    """What a rank has: whole layers, or a share of each; auto: rank 0 chooses."""
     host: str = "127.0.0.1"
     port: int = 8100
     api_keys: tuple[str, ...] = ()

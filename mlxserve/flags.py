@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Place, Settings
+from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Parallel, Place, Settings
 from mlxserve.errors import UserError
 from mlxserve.keys import API_KEY_VARIABLE, api_key, keys_from
 from mlxserve.place import place_from
@@ -175,6 +175,11 @@ FLAGS = (
     Flag(("--ssl-keyfile",), "ssl_keyfile", text, "FILE", "its private key, where the certificate's file has none"),
     Flag(("--dtype",), "dtype", str, "TYPE", "what the weights are computed in", get_args(Dtype)),
     Flag(("--split",), "split", layer_counts, "N,N", "layers per rank, rank 0 first; by default balanced by bytes"),
+    Flag(
+        ("--parallel",), "parallel", str, "MODE",
+        "give each rank whole layers, or a share of every layer; auto: what is measured to be faster",
+        get_args(Parallel),
+    ),
     BACKEND,
     Flag(("--max-tokens",), "max_tokens", whole(0), "N", "bound on an answer's tokens unless requests say; 0: none"),
     Flag(("--temp",), "temperature", number(0), "T", "temperature where a request names none; 0: the likeliest token"),
@@ -282,6 +287,8 @@ def settings_at(args: argparse.Namespace, place: Place) -> Settings:
             f"--split names layers for {_count(ranks)}, but there {'is' if place.world_size == 1 else 'are'} "
             f"{place.world_size}: name one number a rank"
         )
+    if settings.split and settings.parallel == "tensor":
+        raise UserError("--split gives each rank whole layers, --parallel tensor a share of every layer: choose one")
     if settings.min_ranks > place.world_size:
         raise UserError(f"--min-ranks {settings.min_ranks} are more than there are: {_count(place.world_size)}")
     return settings

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxserve.config import Settings
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlxserve.config import Parallel, Settings
 from mlxserve.engine.check import random_model
 from mlxserve.models.source import find_model
 from mlxserve.pipeline.free_memory import free_bytes, usable_bytes
@@ -31,6 +34,7 @@ class Part:
     """Memory for caches that is free after loading."""
     files: SegmentFiles | None
     """Where stored prefixes outlive this process."""
+    parallel: Parallel
 
     @property
     def traits(self) -> dict[str, str]:
@@ -38,6 +42,7 @@ class Part:
         text = _text(self.config)
         boundaries = {f"{list(boundary.trailing)} {boundary.dtype}" for boundary in self.loaded.trace.boundaries}
         return {
+            "the parallel mode": self.parallel,
             "a config with the digest": hashlib.sha256(text.encode()).hexdigest()[:12],
             "layers split into": " + ".join(str(len(calls)) for calls in self.loaded.split),
             "hidden states of": ", ".join(sorted(boundaries)),
@@ -59,16 +64,30 @@ class Part:
 
 
 def load_part(
-    settings: Settings, report: Callable[[str], None], found: Callable[[str], None] = lambda folder: None
+    settings: Settings,
+    report: Callable[[str], None],
+    found: Callable[[str], None] = lambda folder: None,
+    group: mx.distributed.Group | None = None,
 ) -> Part:
-    """Find, fetch and load; `found` is told the model's folder as soon as it is known. Raises UserError."""
+    """Find, fetch and load; `found` is told the model's folder as soon as it is known. Raises UserError.
+
+    `group`: the ranks among which layers are shared out, if the settings say so.
+    """
+    sharing = group if settings.parallel == "tensor" else None
     usable = usable_bytes()
     if not settings.model:
         model, config = random_model(settings.place.world_size)
-        return _part(load_model(model, settings), config, Path(), settings, usable)
+        return _part(load_model(model, settings, sharing), config, Path(), settings, usable)
     source = find_model(settings.model, report)
     found(str(source.folder))
-    return _part(load_source(source, settings, report), source.config, source.folder, settings, usable)
+    return _part(load_source(source, settings, report, sharing), source.config, source.folder, settings, usable)
+
+
+def whole_model(settings: Settings, report: Callable[[str], None]) -> nn.Module:
+    """The model that the settings name, uncut; its weights are not read. Raises UserError."""
+    if not settings.model:
+        return random_model(settings.place.world_size)[0]
+    return find_model(settings.model, report).load(settings.dtype)
 
 
 def _part(loaded: LoadedModel, config: dict[str, Any], folder: Path, settings: Settings, usable: int) -> Part:
@@ -79,7 +98,7 @@ def _part(loaded: LoadedModel, config: dict[str, Any], folder: Path, settings: S
         files = SegmentFiles(Path(settings.prefix_cache_dir).expanduser() / _identity(loaded, config, settings))
         bound = settings.prefix_cache_bytes if settings.prefix_cache_bytes > 0 else free // 2
         loaded.stage.segments.resume(files.read(bound), files)
-    return Part(loaded, config, folder, free, files)
+    return Part(loaded, config, folder, free, files, settings.parallel)
 
 
 def _identity(loaded: LoadedModel, config: dict[str, Any], settings: Settings) -> str:

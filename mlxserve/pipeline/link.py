@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from mlxserve.config import Parallel
 from mlxserve.errors import RankLost
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Plan
@@ -31,6 +32,12 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     pid: int
     device: str
     versions: dict[str, str]
+
+
+class Chosen(msgspec.Struct, frozen=True, tag="chosen"):
+    """What rank 0 has chosen for all that were started with `--parallel auto`."""
+
+    mode: Parallel
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
@@ -125,6 +132,7 @@ class Traced(msgspec.Struct, frozen=True, tag="traced"):
 Message = (
     Plan
     | Hello
+    | Chosen
     | Loaded
     | AtBarrier
     | Enter

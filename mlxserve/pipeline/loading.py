@@ -24,6 +24,7 @@ from mlxserve.pipeline.room import require_room
 from mlxserve.pipeline.slots import Walk, find_layers, install_slots
 from mlxserve.pipeline.split import Trace, check_splittable, layer_bytes, plan_split, trace_model
 from mlxserve.pipeline.stage import Stage
+from mlxserve.pipeline.tensor_shares import embeddings, shard_model
 
 _SAMPLES = 64
 
@@ -44,27 +45,38 @@ class LoadedModel:
     """A digest of samples of this rank's weights, where `--prefix-cache-dir` asks for it."""
 
 
-def load_source(source: ModelSource, settings: Settings, report: Callable[[str], None]) -> LoadedModel:
-    """Load from files, fetching first those that hold this rank's layers. Raises UserError."""
-    parts = _Parts(source.load(settings.dtype), settings)
+def load_source(
+    source: ModelSource,
+    settings: Settings,
+    report: Callable[[str], None],
+    sharing: mx.distributed.Group | None = None,
+) -> LoadedModel:
+    """Load from files, fetching first those that hold this rank's layers. Raises UserError.
+
+    `sharing`: the group whose ranks each take a share of every layer; without it each takes whole layers.
+    """
+    parts = _Parts(source.load(settings.dtype), settings, sharing)
     if source.fetch(parts.wants_own, report):
-        parts = _Parts(source.load(settings.dtype), settings)
-        if parts.rank > 0 and parts.reads_shared_weights():
+        parts = _Parts(source.load(settings.dtype), settings, sharing)
+        if parts.rank > 0 and not sharing and parts.reads_shared_weights():
             source.fetch(lambda name: True, report)
-        parts = _Parts(source.load(settings.dtype), settings)
+        parts = _Parts(source.load(settings.dtype), settings, sharing)
     return parts.materialize(Progress(report))
 
 
-def load_model(model: nn.Module, settings: Settings) -> LoadedModel:
-    """Take a model that is built already, all its weights at hand. Raises UserError."""
-    return _Parts(model, settings).materialize(Progress(lambda line: None))
+def load_model(model: nn.Module, settings: Settings, sharing: mx.distributed.Group | None = None) -> LoadedModel:
+    """Take a model that is built already, all its weights at hand; `sharing` as above. Raises UserError."""
+    return _Parts(model, settings, sharing).materialize(Progress(lambda line: None))
 
 
 class _Parts:
     """A lazy model, cut: what is this rank's and what is not."""
 
-    def __init__(self, model: nn.Module, settings: Settings) -> None:
+    def __init__(self, model: nn.Module, settings: Settings, sharing: mx.distributed.Group | None = None) -> None:
         place = settings.place
+        self._shares = sharing is not None
+        if sharing is not None:
+            shard_model(model, sharing)
         self.rank = place.rank
         self._kv_bits = settings.kv_bits
         self._stores = bool(settings.prefix_cache_dir)
@@ -75,16 +87,19 @@ class _Parts:
         sizes = layer_bytes(model)
         self._walk: Walk = install_slots(model)
         self._trace = trace_model(model, self._walk)
-        if place.world_size > 1 and self._trace.obstacle:
+        parts = 1 if self._shares else place.world_size
+        if parts > 1 and self._trace.obstacle:
             check_splittable(self._trace, [])
         per_call = [sizes[layer] for layer in self._trace.layer_of_call] or sizes
-        self._split = plan_split(per_call, place.world_size, settings.split)
-        if place.world_size > 1:
+        self._split = plan_split(per_call, parts, settings.split) * (place.world_size // parts)
+        if parts > 1:
             check_splittable(self._trace, self._split)
         self._stage = Stage(model, self._walk, self._trace, self._split[self.rank])
 
     def wants_own(self, name: str) -> bool:
         """Whether this rank needs the tensor of this name: of its own layers; on rank 0 also of no layer."""
+        if self._shares:
+            return True
         found = re.search(rf"(?:^|\.){re.escape(self._list_name)}\.(\d+)\.", name)
         if found is None:
             return self.rank == 0
@@ -113,17 +128,22 @@ class _Parts:
             for number, index in enumerate(own, 1):
                 mx.eval(layers[index].parameters())
                 progress.say("reading layers", number, len(own))
-            if self.rank == 0:
-                mx.eval([array for _, array in self._shared])
+            mx.eval([array for _, array in self._own_shared()])
         except RuntimeError as error:
             raise UserError(f"the model's weights cannot be read: {error}") from error
         mx.clear_cache()
         return self._probed(own)
 
+    def _own_shared(self) -> list[tuple[str, Any]]:
+        """Of the weights of no layer those that this rank needs: all of them, or what it embeds with, or none."""
+        if self.rank == 0:
+            return self._shared
+        return embeddings(self._model) if self._shares else []
+
     def _require_room(self, own: list[int]) -> None:
         of_layers = [[array for _, array in _parameters(layer)] for layer in self._walk.layers]
         shared = [array for _, array in self._shared]
-        mine = [array for index in own for array in of_layers[index]] + (shared if self.rank == 0 else [])
+        mine = [array for index in own for array in of_layers[index]] + [array for _, array in self._own_shared()]
         whole = [array for arrays in of_layers for array in arrays] + shared
         is_quantized = any(array.dtype == mx.uint32 for array in mine)
         bits = 0.0 if is_quantized else 8 * _bytes(mine) / sum(array.size for array in mine)
@@ -145,9 +165,8 @@ class _Parts:
 
     def _digest(self, own: list[int]) -> str:
         digest = hashlib.sha256()
-        shared = self._shared if self.rank == 0 else []
         layers = [(f"{index}.{name}", array) for index in own for name, array in _parameters(self._walk.layers[index])]
-        for name, array in [*layers, *shared]:
+        for name, array in [*layers, *self._own_shared()]:
             digest.update(f"{name} {array.shape} {array.dtype}".encode() + _sampled(array))
         return digest.hexdigest()
 
