@@ -31,6 +31,7 @@ EXAMPLES = {
     "--ssl-keyfile": ("server.key", "server.key"),
     "--dtype": ("bfloat16", "bfloat16"),
     "--split": ("28", (28,)),
+    "--parallel": ("auto", "auto"),
     "--max-tokens": ("64", 64),
     "--temp": ("0.5", 0.5),
     "--top-p": ("0.9", 0.9),
