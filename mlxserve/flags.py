@@ -289,6 +289,11 @@ def settings_at(args: argparse.Namespace, place: Place) -> Settings:
         )
     if settings.split and settings.parallel == "tensor":
         raise UserError("--split gives each rank whole layers, --parallel tensor a share of every layer: choose one")
+    if settings.parallel == "tensor" and 0 < settings.min_ranks < place.world_size:
+        raise UserError(
+            f"--min-ranks {settings.min_ranks} with --parallel tensor: heads may not be divisible by fewer ranks; "
+            "take --parallel auto, which then gives them whole layers"
+        )
     if settings.min_ranks > place.world_size:
         raise UserError(f"--min-ranks {settings.min_ranks} are more than there are: {_count(place.world_size)}")
     return settings

@@ -68,6 +68,8 @@ def _lead(settings: Settings, channel: EngineChannel, team: Team, group: mx.dist
     report = _reporter(channel)
     choice = choose(settings, group, findings, lambda: whole_model(settings, report))
     team.tell(Chosen(choice.mode))
+    if settings.parallel == "auto":
+        report(f"--parallel auto takes {choice.mode}: {choice.reason}")
     settings = msgspec.structs.replace(settings, parallel=choice.mode)
     report(settings.model or "a small random model")
     part = load_part(settings, report, lambda folder: channel.send(ModelFound(folder)), group)

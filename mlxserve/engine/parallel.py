@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,8 +21,8 @@ from mlxserve.pipeline.link import Chosen, Link
 from mlxserve.pipeline.plan import Item, Open
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import RelayFindings, RelayTimes, TimeRelay, exchange_patterns
-from mlxserve.pipeline.slots import install_slots
-from mlxserve.pipeline.split import Trace, trace_model
+from mlxserve.pipeline.slots import Walk, install_slots
+from mlxserve.pipeline.split import RAISED_BY_MODELS, Trace, trace_model
 from mlxserve.pipeline.stage import Stage
 from mlxserve.pipeline.tensor_shares import shard_model
 from mlxserve.pipeline.tensor_sums import counted
@@ -34,7 +33,6 @@ MakeModel = Callable[[], nn.Module]
 _REPEATS = 7
 _LAYERS = 4
 """So many are timed together, and one alone: the difference is without what calling the model takes."""
-
 _GAIN = 0.9
 """Tensors are shared out where a token takes less than so much of its time: whole layers give one rank's very bits."""
 
@@ -93,7 +91,12 @@ def _measured(
     trace = trace_model(model, walk)
     if trace.obstacle:
         return Choice("tensor", f"its layers cannot be spread over ranks: {trace.obstacle}")
-    seconds = _layer_seconds(model, walk, trace)
+    try:
+        seconds = _layer_seconds(model, walk, trace)
+    except RAISED_BY_MODELS as error:
+        return Choice("pipeline", f"its layers cannot be timed alone: {error}")
+    finally:
+        mx.clear_cache()
     return compare(len(trace.layer_of_call), seconds, group.size(), sums, _sum_seconds(trace, findings))
 
 
@@ -119,7 +122,7 @@ def _share(model: nn.Module, group: mx.distributed.Group) -> tuple[int, int]:
     return size, sums()
 
 
-def _layer_seconds(model: nn.Module, walk: Any, trace: Trace) -> float:
+def _layer_seconds(model: nn.Module, walk: Walk, trace: Trace) -> float:
     """A layer's of a token on this device; of those in the middle, as the first ones may be of another kind."""
     middle = len(trace.layer_of_call) // 2
     most = min(_LAYERS, len(trace.layer_of_call) - middle)
@@ -130,7 +133,7 @@ def _layer_seconds(model: nn.Module, walk: Any, trace: Trace) -> float:
     return max(several - one, 0.0) / (most - 1) if most > 1 else one
 
 
-def _seconds(model: nn.Module, walk: Any, trace: Trace, calls: range) -> float:
+def _seconds(model: nn.Module, walk: Walk, trace: Trace, calls: range) -> float:
     """The least of a few tokens' through `calls`."""
     stage = Stage(model, walk, trace, calls)
     stage.apply(Open(0, 1))

@@ -1,7 +1,8 @@
 """Tensor parallel: all ranks run every layer together, each its share of it.
 
 Rank 0 sends each tick's plan with the tokens themselves, and all carry it out at once: nothing is on its way between
-two ticks. The sums that the layers make (see `tensor_sums`) keep the ranks in step within a tick.
+two ticks. The sums that the layers make (see `tensor_sums`) keep the ranks in step within a tick: a rank waits in one
+only while the others, who have the same plan, compute their shares.
 """
 
 from __future__ import annotations

@@ -5,9 +5,6 @@ Outside of the layers nothing is cut: every rank embeds, and rank 0 alone comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
@@ -75,14 +72,9 @@ def _counts(model: nn.Module) -> Counts:
 
 def _attention_heads(model: nn.Module) -> int:
     """Of the config; 0 where it does not say."""
-    return next(_heads_named(model), 0)
-
-
-def _heads_named(model: nn.Module) -> Iterator[int]:
-    for module in model.modules():
-        heads: Any = getattr(getattr(module, "args", None), "num_attention_heads", None)
-        if isinstance(heads, int):
-            yield heads
+    configs = (getattr(module, "args", None) for module in model.modules())
+    counts = (getattr(config, "num_attention_heads", None) for config in configs)
+    return next((count for count in counts if isinstance(count, int)), 0)
 
 
 def _refusal(model: nn.Module, ranks: int, reason: str) -> UserError:
