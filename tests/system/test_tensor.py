@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from mlxserve.models.source import find_model
 from tests.models.tiny import tiny_config, tiny_weights, write_folder
 from tests.ports import free_port
-from tests.system.question import Answer, Question, ask_at_once, ask_each
+from tests.system.question import Answer, Question, ask, ask_at_once, ask_each
 from tests.system.server import MLXSERVE, BareRank, Server, start, write_hostfile
 from tests.system.test_mistakes import ends_with
+from tests.system.test_prefixes import wait_for_index
 
 pytestmark = pytest.mark.long
 
@@ -78,6 +80,23 @@ def test_a_worker_has_its_share_of_the_layers_and_what_it_embeds_with_in_memory(
     )
     for share in shares:
         assert share - embedding == pytest.approx((whole - embedding) / 3, rel=0.03)
+
+
+def test_prefixes_outlive_a_restart_and_are_of_no_use_to_ranks_that_have_whole_layers(own: Own, tmp_path: Path) -> None:
+    folder, stored = str(model_folder(tmp_path / "model", "qwen3")), ("--prefix-cache-dir", str(tmp_path / "prefixes"))
+    question = Question("Tell me about the harbour, its keeper and the green bottle. " * 5, 8)
+    found = []
+    for flags in (TENSOR, TENSOR, ()):
+        server = own(start(2, *flags, *stored, model=folder))
+        server.wait_until()
+        found.append(ask(server, question))
+        wait_for_index(tmp_path / "prefixes")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.exit_code(10) == 0
+    assert len(set(texts(found))) == 1
+    cached = [answer.cached for answer in found]
+    assert cached[0] == cached[2] == 0
+    assert cached[1] > 0
 
 
 def test_heads_that_cannot_be_divided_end_every_rank(own: Own) -> None:
