@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 Backend = Literal["any", "ring", "mpi", "jaccl"]
+Parallel = Literal["pipeline", "tensor", "auto"]
 Dtype = Literal["auto", "stored", "float32", "bfloat16", "float16"]
 
 DEFAULT_MODEL = "mlx-community/Qwen3-1.7B-8bit"
@@ -58,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Layers per rank, first to last; empty: balanced by memory and measured speed."""
     memory_limit: tuple[int, ...] = ()
     """Bytes that weights and caches may take: of every rank, or of each its own; empty: what is free."""
+    parallel: Parallel = "pipeline"
+    """What a rank has: whole layers, or a share of each; auto: rank 0 chooses."""
     host: str = "127.0.0.1"
     port: int = 8100
     api_keys: tuple[str, ...] = ()

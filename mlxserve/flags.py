@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Place, Settings
+from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Parallel, Place, Settings
 from mlxserve.errors import UserError
 from mlxserve.keys import API_KEY_VARIABLE, api_key, keys_from
 from mlxserve.place import place_from
@@ -195,6 +195,11 @@ FLAGS = (
         ("--memory-limit",), "memory_limit", sizes, "SIZE,SIZE",
         "memory for weights and caches, of every rank or one SIZE a rank; by default what is free",
     ),
+    Flag(
+        ("--parallel",), "parallel", str, "MODE",
+        "give each rank whole layers, or a share of every layer; auto: what is measured to be faster",
+        get_args(Parallel),
+    ),
     BACKEND,
     Flag(("--max-tokens",), "max_tokens", whole(0), "N", "bound on an answer's tokens unless requests say; 0: none"),
     Flag(("--temp",), "temperature", number(0), "T", "temperature where a request names none; 0: the likeliest token"),
@@ -307,6 +312,15 @@ def settings_at(args: argparse.Namespace, place: Place) -> Settings:
         raise UserError(
             f"--memory-limit names sizes for {_count(limits)}, but there {'is' if place.world_size == 1 else 'are'} "
             f"{place.world_size}: name one size for all, or one a rank"
+        )
+    if settings.split and settings.parallel == "tensor":
+        raise UserError("--split gives each rank whole layers, --parallel tensor a share of every layer: choose one")
+    if settings.adapter and settings.parallel == "tensor":
+        raise UserError("--adapter is cut by whole layers alone: take --parallel pipeline, or merge it into the model")
+    if settings.parallel == "tensor" and 0 < settings.min_ranks < place.world_size:
+        raise UserError(
+            f"--min-ranks {settings.min_ranks} with --parallel tensor: heads may not be divisible by fewer ranks; "
+            "take --parallel auto, which then gives them whole layers"
         )
     if settings.min_ranks > place.world_size:
         raise UserError(f"--min-ranks {settings.min_ranks} are more than there are: {_count(place.world_size)}")

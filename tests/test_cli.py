@@ -34,6 +34,7 @@ EXAMPLES = {
     "--dtype": ("bfloat16", "bfloat16"),
     "--split": ("28", (28,)),
     "--memory-limit": ("12GB", (12_000_000_000,)),
+    "--parallel": ("auto", "auto"),
     "--max-tokens": ("64", 64),
     "--temp": ("0.5", 0.5),
     "--top-p": ("0.9", 0.9),

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from mlxserve.api.errors import RETRY_AFTER
 from mlxserve.api.serving import Serving, serving_of
+from mlxserve.config import Parallel
 from mlxserve.engine.messages import RankFacts
 
 
@@ -35,6 +36,7 @@ class HealthReport(msgspec.Struct):
     """The body of /health. `since` is Unix time, in seconds; `gpu_memory_gb` is this rank's.
 
     `batched`: whether the model reads and continues several sequences together; otherwise they run one after another.
+    `parallel`: whether each rank has whole layers (pipeline) or a share of every layer (tensor).
     `serving`: whether requests are taken, as they are while ranks are missing (degraded) or come back (recovering).
     """
 
@@ -51,6 +53,7 @@ class HealthReport(msgspec.Struct):
     batched: bool | None
     gpu_memory_gb: float
     backend: str | None
+    parallel: Parallel | None
     pipeline: str
     distributed: bool
     open_requests: int
@@ -95,6 +98,7 @@ def _report(serving: Serving) -> HealthReport:
         batched=ready.batched if ready else None,
         gpu_memory_gb=next((rank.memory_gb for rank in ranks if rank.rank == place.rank), 0.0),
         backend=ready.backend if ready else None,
+        parallel=ready.parallel if ready else None,
         pipeline="allreduce" if place.world_size > 1 else "none",
         distributed=place.world_size > 1,
         open_requests=serving.engine.open_sequences,

@@ -2,7 +2,7 @@
 import { el, say } from "./dom.js";
 import { NONE, bytes, duration, rate, share } from "./format.js";
 import { createMemory, showMemory } from "./memory.js";
-import { layerCount } from "./server.js";
+import { layerCount, sharesLayers } from "./server.js";
 import { showBadge } from "./status.js";
 
 const ABSENT = {
@@ -67,7 +67,8 @@ function showLayers(field, rank) {
   const all = layerCount();
   const known = all > 0 && last >= first;
   showShare(field("layer-bar"), known ? first / all : 0, known ? (last - first + 1) / all : 0);
-  say(field("layers"), known ? `${first}–${last} of ${all}` : "–");
+  const range = sharesLayers() ? `a share of all ${all}` : `${first}–${last} of ${all}`;
+  say(field("layers"), known ? range : "–");
 }
 
 function showLink(field, link) {

@@ -12,6 +12,7 @@ import mlx.nn as nn
 from mlx_lm.utils import _get_classes
 
 from mlxserve.engine.messages import RankFacts
+from mlxserve.engine.parallel import Choice
 from mlxserve.errors import CheckFailed
 from mlxserve.pipeline.collective import Way
 from mlxserve.pipeline.pipeline import Pipeline, Work
@@ -84,7 +85,9 @@ def _pass(pipeline: Pipeline, operations: list[Any], tokens: mx.array) -> mx.arr
     return logits
 
 
-def report(ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindings], times: PassTimes) -> list[str]:
+def report_lines(
+    ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindings], choice: Choice, times: PassTimes
+) -> list[str]:
     """The check's lines for people. Raises CheckFailed with the line that failed."""
     lines = []
     for facts, count in zip(ranks, tokens, strict=True):
@@ -98,6 +101,7 @@ def report(ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindin
         lines.append(_split_line(ranks))
     if findings:
         lines += _relay_lines(findings)
+        lines.append(f"ok  parallel  {choice.mode}: {choice.reason}")
         lines.append(f"ok  a tick besides computing and carrying: {times.tick * 1e3:.3f} ms")
     lines.append(f"ok  one token through all layers: {times.token * 1e3:.2f} ms")
     return lines

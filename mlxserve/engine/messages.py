@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from mlxserve.config import Capacity
+from mlxserve.config import Capacity, Parallel
 
 FinishReason = Literal["stop", "length"]
 
@@ -206,6 +206,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     cuttable: bool
     """Whether KV caches can be cut after any token; where not, prefixes are found at borders alone."""
     ranks: list[RankFacts]
+    parallel: Parallel = "pipeline"
+    """Whether each rank has whole layers, or a share of every layer."""
 
 
 class Likelihood(msgspec.Struct, frozen=True, array_like=True):

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxserve.config import Capacity, Settings
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlxserve.config import Capacity, Parallel, Settings
 from mlxserve.engine.check import random_model
 from mlxserve.models.adapter import Adapter
 from mlxserve.models.folder import ModelSource
@@ -38,6 +41,7 @@ class Part:
     """The digest of what was added to the model; "none": nothing was."""
     files: SegmentFiles | None
     """Where stored prefixes outlive this process."""
+    parallel: Parallel
 
     @property
     def traits(self) -> dict[str, str]:
@@ -46,6 +50,7 @@ class Part:
         trace, split = self.loaded.trace, self.loaded.split
         crossing = {str(form) for calls in split for form in trace.crossing(calls.stop)}
         return {
+            "the parallel mode": self.parallel,
             "a config with the digest": hashlib.sha256(text.encode()).hexdigest()[:12],
             "an adapter with the digest": self.adapter,
             "layers split into": " + ".join(str(len(calls)) for calls in split),
@@ -73,20 +78,30 @@ def load_part(
     found: Callable[[ModelSource], None] = lambda source: None,
     find: Callable[[str, Report], ModelSource] = find_model,
     ranks: Sequence[Capacity] = (),
+    group: mx.distributed.Group | None = None,
 ) -> Part:
     """Find, fetch and load; `found` is told where the model comes from as soon as it is known. Raises UserError.
 
-    `ranks`: what each has, by which the layers are split.
+    `ranks`: what each has, by which the layers are split. `group`: the ranks among which each layer is shared out
+    instead, if the settings say so.
     """
+    sharing = group if settings.parallel == "tensor" else None
     usable = usable_bytes()
     if not settings.model:
         model, config = random_model(settings.place.world_size)
-        return _part(load_model(model, settings, ranks), config, Path(), settings, usable)
+        return _part(load_model(model, settings, ranks, sharing), config, Path(), settings, usable)
     adapter = Adapter.read(Path(settings.adapter).expanduser()) if settings.adapter else None
     source = find(settings.model, report)
     found(source)
-    loaded = load_source(source, settings, report, adapter, ranks)
+    loaded = load_source(source, settings, report, adapter, ranks, sharing)
     return _part(loaded, source.config, source.folder, settings, usable, adapter.digest if adapter else _NO_ADAPTER)
+
+
+def whole_model(settings: Settings, report: Report) -> nn.Module:
+    """The model that the settings name, uncut; its weights are not read. Raises UserError."""
+    if not settings.model:
+        return random_model(settings.place.world_size)[0]
+    return find_model(settings.model, report).load(settings.dtype)
 
 
 def _part(
@@ -105,7 +120,7 @@ def _part(
         files = SegmentFiles(Path(settings.prefix_cache_dir).expanduser() / name)
         bound = settings.prefix_cache_bytes if settings.prefix_cache_bytes > 0 else free // 2
         loaded.stage.segments.resume(files.read(bound), files)
-    return Part(loaded, config, folder, free, adapter, files)
+    return Part(loaded, config, folder, free, adapter, files, settings.parallel)
 
 
 def _identity(loaded: LoadedModel, config: dict[str, Any], adapter: str, settings: Settings) -> str:

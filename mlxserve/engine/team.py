@@ -59,7 +59,7 @@ class Team:
             )
         hellos = [own, *(worker.hello for worker in self.workers)]
         self.capacities = levelled([hello.host for hello in hellos], [hello.capacity for hello in hellos])
-        self._tell(Capacities(self.capacities))
+        self.tell(Capacities(self.capacities))
 
     def give(self, source: ModelSource, report: Report) -> None:
         """Give the workers, from now on, what they lack of the model."""
@@ -89,7 +89,7 @@ class Team:
         Raises UserError if a worker's traits differ from rank 0's: another model, or cut differently.
         """
         ranks = [own]
-        advice = "start all ranks with the same --model, --adapter, --split and --dtype, and the same files"
+        advice = "start all ranks with the same --model, --adapter, --split, --dtype and --parallel, and the same files"
         for worker in self.workers:
             answer = worker.receive()
             if not isinstance(answer, Loaded):
@@ -104,15 +104,20 @@ class Team:
         Returns what each rank found.
         """
         sizes = SIZES if self._settings.task == "check" else BRIEF_SIZES
-        self._tell(TimeRelay(sizes))
+        self.tell(TimeRelay(sizes))
         findings = [exchange_patterns(relay, 0, self._settings.place.world_size, sizes)]
         for worker in self.workers:
             answer = worker.receive()
             assert isinstance(answer, RelayFindings)
             findings.append(answer)
-        self._tell(RelayTimes(findings[0].seconds))
+        self.tell(RelayTimes(findings[0].seconds))
         relay.prefer(findings[0].seconds)
         return findings
+
+    def tell(self, message: Message) -> None:
+        """Send `message` to every worker. Raises RankLost."""
+        for worker in self.workers:
+            worker.send(message)
 
     def await_figures(self) -> None:
         """Let a heartbeat of every worker come in."""
@@ -159,10 +164,6 @@ class Team:
         """Let every worker end."""
         self._leaving.set()
         dismiss(self.workers, leave)
-
-    def _tell(self, message: Message) -> None:
-        for worker in self.workers:
-            worker.send(message)
 
     def _report(self, facts: list[RankFacts], census: Census) -> None:
         told = Figures(facts)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from mlxserve.config import Capacity
+from mlxserve.config import Capacity, Parallel
 from mlxserve.errors import RankLost
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Plan
@@ -43,6 +43,12 @@ class Capacities(msgspec.Struct, frozen=True, tag="capacities"):
 
 class ForWeights(msgspec.Struct, frozen=True, tag="for-weights"):
     """The first word on a worker's second connection, which is for what it lacks of the model."""
+
+
+class Chosen(msgspec.Struct, frozen=True, tag="chosen"):
+    """What rank 0 has chosen for all that were started with `--parallel auto`."""
+
+    mode: Parallel
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
@@ -139,6 +145,7 @@ Message = (
     | Hello
     | ForWeights
     | Capacities
+    | Chosen
     | Loaded
     | AtBarrier
     | Enter

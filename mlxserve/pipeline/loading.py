@@ -29,6 +29,7 @@ from mlxserve.pipeline.room import require_room
 from mlxserve.pipeline.slots import Walk, find_layers, install_slots
 from mlxserve.pipeline.split import check_splittable, layer_bytes, plan_split, tail_bytes
 from mlxserve.pipeline.stage import Stage
+from mlxserve.pipeline.tensor_shares import embeddings, shard_model
 
 _SAMPLES = 64
 
@@ -57,32 +58,39 @@ def load_source(
     report: Callable[[str], None],
     adapter: Adapter | None = None,
     ranks: Sequence[Capacity] = (),
+    sharing: mx.distributed.Group | None = None,
 ) -> LoadedModel:
     """Load from files, fetching first those that hold this rank's layers. Raises UserError.
 
-    `ranks`: what each has; not told, they are equal.
+    `ranks`: what each has; not told, they are equal. `sharing`: the group whose ranks each take a share of every layer;
+    without it each takes whole layers.
     """
 
     def parts_of_files() -> _Parts:
         model = source.load(settings.dtype)
         if adapter:
             adapter.attach(model, settings.dtype)
-        return _Parts(model, settings, ranks)
+        return _Parts(model, settings, ranks, sharing)
 
     parts = parts_of_files()
     parts.require_room()
     if source.fetch(parts.wants_own, report):
         parts = parts_of_files()
-        if parts.reads_others_weights():
+        if not sharing and parts.reads_others_weights():
             source.fetch(lambda name: True, report)
             parts = parts_of_files()
     source.close()
     return parts.materialize(Progress(report))
 
 
-def load_model(model: nn.Module, settings: Settings, ranks: Sequence[Capacity] = ()) -> LoadedModel:
-    """Take a model that is built already, all its weights at hand. Raises UserError."""
-    parts = _Parts(model, settings, ranks)
+def load_model(
+    model: nn.Module,
+    settings: Settings,
+    ranks: Sequence[Capacity] = (),
+    sharing: mx.distributed.Group | None = None,
+) -> LoadedModel:
+    """Take a model that is built already, all its weights at hand; the others as above. Raises UserError."""
+    parts = _Parts(model, settings, ranks, sharing)
     parts.require_room()
     return parts.materialize(Progress(lambda line: None))
 
@@ -90,8 +98,13 @@ def load_model(model: nn.Module, settings: Settings, ranks: Sequence[Capacity] =
 class _Parts:
     """A lazy model, cut: what is this rank's and what is not."""
 
-    def __init__(self, model: nn.Module, settings: Settings, ranks: Sequence[Capacity]) -> None:
+    def __init__(
+        self, model: nn.Module, settings: Settings, ranks: Sequence[Capacity], sharing: mx.distributed.Group | None
+    ) -> None:
         place = settings.place
+        self._shares = sharing is not None
+        if sharing is not None:
+            shard_model(model, sharing)
         self.rank = place.rank
         self._memory_limit = settings.own_memory_limit
         self._kv_bits = settings.kv_bits
@@ -105,8 +118,9 @@ class _Parts:
         sizes, tail = layer_bytes(model), tail_bytes(model)
         self._walk: Walk = install_slots(model)
         self._trace = trace_model(model, self._walk)
-        if place.world_size > 1:
-            check_splittable(self._trace, place.world_size)
+        parts = 1 if self._shares else place.world_size
+        if parts > 1:
+            check_splittable(self._trace, parts)
         self._layer_of_call = self._trace.layer_of_call or list(range(len(sizes)))
         weights = Weights(
             sizes=[sizes[layer] for layer in self._layer_of_call],
@@ -114,12 +128,15 @@ class _Parts:
             shared=_bytes([array for _, array in self._shared]),
             tail=tail,
         )
-        self._split = plan_split(weights, place.world_size, settings.split, self._trace.cuts, ranks)
+        ranks = [] if self._shares else ranks
+        self._split = plan_split(weights, parts, settings.split, self._trace.cuts, ranks) * (place.world_size // parts)
         self._seconds = expected_seconds(weights, self._split, ranks)
         self._stage = Stage(model, self._walk, self._trace, self._split[self.rank])
 
     def wants_own(self, name: str) -> bool:
         """Whether this rank needs the tensor of this name: of its own layers; on rank 0 also of no layer."""
+        if self._shares:
+            return True
         lists = "|".join(map(re.escape, self._first_of_list))
         found = re.search(rf"(?:^|\.)({lists})\.(\d+)\.", name)
         if found is None:
@@ -159,19 +176,24 @@ class _Parts:
             for number, index in enumerate(own, 1):
                 mx.eval(layers[index].parameters())
                 progress.say("reading layers", number, len(own))
-            if self.rank == 0:
-                mx.eval([array for _, array in self._shared])
+            mx.eval([array for _, array in self._own_shared()])
         except RuntimeError as error:
             raise UserError(f"the model's weights cannot be read: {error}") from error
         mx.clear_cache()
         return self._probed(own)
+
+    def _own_shared(self) -> list[tuple[str, Any]]:
+        """Of the weights of no layer those that this rank needs: all of them, or what it embeds with, or none."""
+        if self.rank == 0:
+            return self._shared
+        return embeddings(self._model) if self._shares else []
 
     def require_room(self) -> None:
         """Raise UserError where this rank's weights do not fit into its memory; to be asked before they are there."""
         own = self._own
         of_layers = [[array for _, array in _parameters(layer)] for layer in self._walk.layers]
         shared = [array for _, array in self._shared]
-        mine = [array for index in own for array in of_layers[index]] + (shared if self.rank == 0 else [])
+        mine = [array for index in own for array in of_layers[index]] + [array for _, array in self._own_shared()]
         whole = [array for arrays in of_layers for array in arrays] + shared
         is_quantized = any(array.dtype == mx.uint32 for array in mine)
         usable = within(self._memory_limit, room_bytes())
@@ -194,9 +216,8 @@ class _Parts:
 
     def _digest(self, own: list[int]) -> str:
         digest = hashlib.sha256()
-        shared = self._shared if self.rank == 0 else []
         layers = [(f"{index}.{name}", array) for index in own for name, array in _parameters(self._walk.layers[index])]
-        for name, array in [*layers, *shared]:
+        for name, array in [*layers, *self._own_shared()]:
             digest.update(f"{name} {array.shape} {array.dtype}".encode() + _sampled(array))
         return digest.hexdigest()
 

@@ -9,6 +9,7 @@ import math
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import mlx.core as mx
 
@@ -20,6 +21,17 @@ _MOST_REMEMBERED = 4096
 
 Times = dict[Way, dict[int, float]]
 """Seconds of an exchange by the bytes that each rank gives."""
+
+
+class Traffic(Protocol):
+    """What moves between the ranks, as figures show it."""
+
+    given_bytes: int
+    """What this rank has given, all together."""
+
+    def latency(self) -> float:
+        """Seconds of the quickest exchange since this was asked last, or before; 0 where there was none."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ async def test_a_healthy_cluster(http: httpx.AsyncClient) -> None:
         "world_size": 2,
         "model": "mlx-community/Tiny-8bit",
         "gpu_memory_gb": 1.7,
+        "parallel": "pipeline",
         "pipeline": "allreduce",
         "distributed": True,
         "batched": True,

@@ -125,6 +125,7 @@ def test_figures_are_those_of_health(visit: Visit, server: Server) -> None:
     expect(page.locator("#top-model")).to_have_text("demo")
     expect(page.locator('[data-figure="layers"]')).to_have_text("30")
     expect(page.locator('[data-figure="context"]')).to_have_text(f"{health['context_length']:,} tokens")
+    expect(page.locator('[data-figure="parallel"]')).to_have_text("pipeline")
     expect(page.locator('[data-figure="backend"]')).to_have_text("ring")
     expect(page.locator('[data-figure="open-requests"]')).to_have_text("0")
     for rank in (0, 1):
