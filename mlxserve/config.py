@@ -7,9 +7,19 @@ from typing import Literal
 import msgspec
 
 Backend = Literal["any", "ring", "mpi", "jaccl"]
+Parallel = Literal["pipeline", "tensor", "auto"]
 Dtype = Literal["auto", "stored", "float32", "bfloat16", "float16"]
 
 DEFAULT_MODEL = "mlx-community/Qwen3-1.7B-8bit"
+
+
+class Capacity(msgspec.Struct, frozen=True):
+    """What a rank's machine has for it."""
+
+    memory_bytes: int = 0
+    """That weights and caches may take; 0: not known."""
+    bytes_per_second: float = 0.0
+    """Of weights that it reads while it computes; 0: not measured."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -26,6 +36,8 @@ class Place(msgspec.Struct, frozen=True):
     """Whether a launcher draws what this process tells of its progress."""
     ring: tuple[tuple[str, ...], ...] = ()
     """All `ip:port` of each rank, of the ring backend."""
+    capacity: Capacity = Capacity()
+    """As this node's first engine process has measured it, so that later ones split the model alike."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -34,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True):
     place: Place = Place()
     task: Literal["serve", "check"] = "serve"
     model: str = DEFAULT_MODEL
+    adapter: str = ""
+    """The folder of a LoRA or DoRA adapter that is added to the model, on each rank's machine; empty: none."""
     model_names: tuple[str, ...] = ()
     """The names that clients may ask for, the first of which answers carry; empty: one derived from `model`."""
     strict_model: bool = False
@@ -42,7 +56,11 @@ class Settings(msgspec.Struct, frozen=True):
     """Whether a rank that is given its weights by rank 0 keeps them on its disk."""
     dtype: Dtype = "auto"
     split: tuple[int, ...] = ()
-    """Layers per rank, first to last; empty: balanced by bytes."""
+    """Layers per rank, first to last; empty: balanced by memory and measured speed."""
+    memory_limit: tuple[int, ...] = ()
+    """Bytes that weights and caches may take: of every rank, or of each its own; empty: what is free."""
+    parallel: Parallel = "pipeline"
+    """What a rank has: whole layers, or a share of each; auto: rank 0 chooses."""
     host: str = "127.0.0.1"
     port: int = 8100
     api_keys: tuple[str, ...] = ()
@@ -107,3 +125,9 @@ class Settings(msgspec.Struct, frozen=True):
     log_format: Literal["text", "json"] = "text"
     log_prompts: bool = False
     """Whether the end of each prompt is shown to whoever asks which requests there are."""
+
+    @property
+    def own_memory_limit(self) -> int:
+        """The bytes that weights and caches of this rank may take; 0: what is free."""
+        limits = self.memory_limit or (0,)
+        return limits[self.place.rank if len(limits) > 1 else 0]

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Place, Settings
+from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Parallel, Place, Settings
 from mlxserve.errors import UserError
 from mlxserve.keys import API_KEY_VARIABLE, api_key, keys_from
 from mlxserve.place import place_from
@@ -108,6 +108,14 @@ def number(low: float, high: float = math.inf, above: bool = False) -> Callable[
     return read
 
 
+def sizes(text: str) -> tuple[int, ...]:
+    """Read numbers of bytes between commas, each above 0."""
+    values = tuple(size(part) for part in text.split(","))
+    if not all(values):
+        raise argparse.ArgumentTypeError(f"must be numbers of bytes above 0 such as 12GB or 8GB,24GB, not {text!r}")
+    return values
+
+
 def layer_counts(text: str) -> tuple[int, ...]:
     """Read `14,14`: how many layers each rank runs."""
     counts = text.split(",")
@@ -151,6 +159,10 @@ BACKEND = Flag(
 )  # fmt: skip
 FLAGS = (
     MODEL,
+    Flag(
+        ("--adapter",), "adapter", text, "FOLDER",
+        "add the LoRA or DoRA adapter in this folder, as mlx_lm.lora writes it, to the model",
+    ),
     Flag(("--host",), "host", text, "ADDRESS", "the address that rank 0 serves on; 0.0.0.0: all of this machine's"),
     Flag(("--port",), "port", whole(0, 65535), "PORT", "the port that rank 0 serves on; 0: any free one"),
     Flag(
@@ -178,7 +190,16 @@ FLAGS = (
         "ranks that have not the model keep what rank 0 gives them of it, in their cache folder",
     ),
     Flag(("--dtype",), "dtype", str, "TYPE", "what the weights are computed in", get_args(Dtype)),
-    Flag(("--split",), "split", layer_counts, "N,N", "layers per rank, rank 0 first; by default balanced by bytes"),
+    Flag(("--split",), "split", layer_counts, "N,N", "layers per rank, rank 0 first; by default as is fastest"),
+    Flag(
+        ("--memory-limit",), "memory_limit", sizes, "SIZE,SIZE",
+        "memory for weights and caches, of every rank or one SIZE a rank; by default what is free",
+    ),
+    Flag(
+        ("--parallel",), "parallel", str, "MODE",
+        "give each rank whole layers, or a share of every layer; auto: what is measured to be faster",
+        get_args(Parallel),
+    ),
     BACKEND,
     Flag(("--max-tokens",), "max_tokens", whole(0), "N", "bound on an answer's tokens unless requests say; 0: none"),
     Flag(("--temp",), "temperature", number(0), "T", "temperature where a request names none; 0: the likeliest token"),
@@ -285,6 +306,21 @@ def settings_at(args: argparse.Namespace, place: Place) -> Settings:
         raise UserError(
             f"--split names layers for {_count(ranks)}, but there {'is' if place.world_size == 1 else 'are'} "
             f"{place.world_size}: name one number a rank"
+        )
+    limits = len(settings.memory_limit)
+    if limits not in (0, 1, place.world_size):
+        raise UserError(
+            f"--memory-limit names sizes for {_count(limits)}, but there {'is' if place.world_size == 1 else 'are'} "
+            f"{place.world_size}: name one size for all, or one a rank"
+        )
+    if settings.split and settings.parallel == "tensor":
+        raise UserError("--split gives each rank whole layers, --parallel tensor a share of every layer: choose one")
+    if settings.adapter and settings.parallel == "tensor":
+        raise UserError("--adapter is cut by whole layers alone: take --parallel pipeline, or merge it into the model")
+    if settings.parallel == "tensor" and 0 < settings.min_ranks < place.world_size:
+        raise UserError(
+            f"--min-ranks {settings.min_ranks} with --parallel tensor: heads may not be divisible by fewer ranks; "
+            "take --parallel auto, which then gives them whole layers"
         )
     if settings.min_ranks > place.world_size:
         raise UserError(f"--min-ranks {settings.min_ranks} are more than there are: {_count(place.world_size)}")

@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from mlxserve.bars import Display
 from mlxserve.config import Place, Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
-from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Progress, Ready, Shutdown
+from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Measured, Progress, Ready, Shutdown
 from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, RankLost, UserError
 from mlxserve.front import Front
 from mlxserve.pipeline.addresses import unreachable
@@ -161,6 +163,9 @@ class EngineKeeper:
                     giving_up.cancel()
                     self._has_formed = True
                 self._has_loaded |= isinstance(event, Progress) and event.stage == "warming"
+                if isinstance(event, Measured):
+                    place = msgspec.structs.replace(self._settings.place, capacity=event.capacity)
+                    self._settings = msgspec.structs.replace(self._settings, place=place)
                 if isinstance(event, DrainAsked):
                     self._drain(event.reason)
                 if isinstance(event, Ready):

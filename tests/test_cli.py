@@ -17,6 +17,7 @@ from mlxserve.flags import FLAGS, settings_from
 
 EXAMPLES = {
     "--model": ("demo", "demo"),
+    "--adapter": ("adapters", "adapters"),
     "--host": ("0.0.0.0", "0.0.0.0"),
     "--port": ("9000", 9000),
     "--model-name": ("mine", ("mine",)),
@@ -32,6 +33,8 @@ EXAMPLES = {
     "--keep-weights": ("", True),
     "--dtype": ("bfloat16", "bfloat16"),
     "--split": ("28", (28,)),
+    "--memory-limit": ("12GB", (12_000_000_000,)),
+    "--parallel": ("auto", "auto"),
     "--max-tokens": ("64", 64),
     "--temp": ("0.5", 0.5),
     "--top-p": ("0.9", 0.9),
@@ -149,6 +152,11 @@ def test_check_without_a_model_names_none() -> None:
         (["--decode-concurrency", "0"], "must be a whole number, 1 or more, not '0'"),
         (["--split", "14,0"], "must be layers per rank such as 14,14, each 1 or more, not '14,0'"),
         (["--split", "14,14"], "--split names layers for 2 ranks, but there is 1: name one number a rank"),
+        (["--memory-limit", "8GB,0"], "must be numbers of bytes above 0 such as 12GB or 8GB,24GB, not '8GB,0'"),
+        (
+            ["--memory-limit", "8GB,8GB"],
+            "--memory-limit names sizes for 2 ranks, but there is 1: name",
+        ),
         (["--model", ""], "argument --model: must not be empty"),
         (["--dtype", "int3"], "argument --dtype: invalid choice: 'int3'"),
         (["--mod", "demo"], "unrecognized arguments: --mod demo"),

@@ -14,6 +14,7 @@ const FIGURES = {
   "open-requests": "Open requests",
   layers: "Layers",
   context: "Context",
+  parallel: "Parallel",
   backend: "Backend",
 };
 
@@ -65,6 +66,7 @@ function showFigures(figures) {
   say(figures["open-requests"], traffic ? openRequests(traffic) : count(health?.open_requests));
   say(figures.layers, count(layerCount() || NaN));
   say(figures.context, health?.context_length ? `${count(health.context_length)} tokens` : "–");
+  say(figures.parallel, worldSize() > 1 ? (health?.parallel ?? "–") : "one machine");
   say(figures.backend, worldSize() > 1 ? (health?.backend ?? "–") : "one machine");
 }
 

@@ -2,7 +2,7 @@
 import { el, say } from "./dom.js";
 import { NONE, bytes, duration, rate, share } from "./format.js";
 import { createMemory, showMemory } from "./memory.js";
-import { layerCount } from "./server.js";
+import { layerCount, sharesLayers } from "./server.js";
 import { showBadge } from "./status.js";
 
 const ABSENT = {
@@ -26,7 +26,7 @@ export function createRank(rank) {
       line("Layers", el("div.bar.layers", { "data-field": "layer-bar" }, el("span")), field("layers")),
       line("Busy", el("div.bar", { "data-field": "busy-bar" }, el("span")), field("busy")),
       createMemory(),
-      el("dl.pairs", {}, pair("Tokens/s", "tokens_per_second"), pair("Link", "link"), pair("Traffic", "link-traffic"), pair("Process", "pid")),
+      el("dl.pairs", {}, pair("Tokens/s", "tokens_per_second"), pair("Expected per token", "expected"), pair("Link", "link"), pair("Traffic", "link-traffic"), pair("Process", "pid")),
     ),
   );
   return card;
@@ -56,6 +56,8 @@ function showFacts(card, field, rank) {
   say(field("busy"), works ? share(rank.busy) : NONE);
   showMemory(card.querySelector(".memory"), rank);
   say(field("tokens_per_second"), works ? rate(rank.tokens_per_second) : NONE);
+  field("expected").parentElement.hidden = !rank.expected_seconds;
+  say(field("expected"), duration(rank.expected_seconds));
   say(field("pid"), rank.pid);
   showLink(field, rank.link);
 }
@@ -65,7 +67,8 @@ function showLayers(field, rank) {
   const all = layerCount();
   const known = all > 0 && last >= first;
   showShare(field("layer-bar"), known ? first / all : 0, known ? (last - first + 1) / all : 0);
-  say(field("layers"), known ? `${first}–${last} of ${all}` : "–");
+  const range = sharesLayers() ? `a share of all ${all}` : `${first}–${last} of ${all}`;
+  say(field("layers"), known ? range : "–");
 }
 
 function showLink(field, link) {

@@ -53,6 +53,9 @@ export const worldSize = () => Math.max(server.health?.world_size ?? 0, ranks().
 /** The number of the model's layers, 0 while unknown. */
 export const layerCount = () => server.traffic?.layers || server.health?.layers || Math.max(0, ...ranks().map((rank) => rank.layers[1] + 1));
 
+/** Whether each rank has a share of every layer, not whole ones. */
+export const sharesLayers = () => server.health?.parallel === "tensor";
+
 /** The state of one rank. */
 export function rankStatus(rank) {
   const { status } = state();

@@ -12,6 +12,7 @@ import mlx.nn as nn
 from mlx_lm.utils import _get_classes
 
 from mlxserve.engine.messages import RankFacts
+from mlxserve.engine.parallel import Choice
 from mlxserve.errors import CheckFailed
 from mlxserve.pipeline.collective import Way
 from mlxserve.pipeline.pipeline import Pipeline, Work
@@ -84,7 +85,9 @@ def _pass(pipeline: Pipeline, operations: list[Any], tokens: mx.array) -> mx.arr
     return logits
 
 
-def report(ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindings], times: PassTimes) -> list[str]:
+def report_lines(
+    ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindings], choice: Choice, times: PassTimes
+) -> list[str]:
     """The check's lines for people. Raises CheckFailed with the line that failed."""
     lines = []
     for facts, count in zip(ranks, tokens, strict=True):
@@ -94,11 +97,22 @@ def report(ranks: list[RankFacts], tokens: list[int], findings: list[RelayFindin
             f"ok  rank {facts.rank}  {facts.host}  {facts.device}  layers {facts.first_layer}-{facts.last_layer}  "
             f"{facts.memory_bytes / _GIGABYTE:.2f} GB  {count} tokens computed"
         )
+    if all(facts.expected_seconds for facts in ranks):
+        lines.append(_split_line(ranks))
     if findings:
         lines += _relay_lines(findings)
+        lines.append(f"ok  parallel  {choice.mode}: {choice.reason}")
         lines.append(f"ok  a tick besides computing and carrying: {times.tick * 1e3:.3f} ms")
     lines.append(f"ok  one token through all layers: {times.token * 1e3:.2f} ms")
     return lines
+
+
+def _split_line(ranks: list[RankFacts]) -> str:
+    """What the split costs, by the bytes that are read and the speeds that were measured."""
+    layers = " + ".join(str(facts.last_layer - facts.first_layer + 1) for facts in ranks)
+    seconds = [facts.expected_seconds for facts in ranks]
+    each = " + ".join(f"{time * 1e3:.2f}" for time in seconds)
+    return f"ok  split  {layers} layers: a token is expected to take {each} = {sum(seconds) * 1e3:.2f} ms to compute"
 
 
 def _relay_lines(findings: list[RelayFindings]) -> list[str]:

@@ -22,7 +22,9 @@ def load_draft_model(settings: Settings, folder: Path, vocabulary: int, report: 
     `folder` has the large model's tokenizer, `vocabulary` is the width of its logits. Raises UserError.
     """
     name = settings.draft_model
-    alone = msgspec.structs.replace(settings, model=name, place=Place(), split=(), kv_bits=0, prefix_cache_dir="")
+    alone = msgspec.structs.replace(
+        settings, model=name, adapter="", place=Place(), split=(), kv_bits=0, prefix_cache_dir=""
+    )
     part = load_part(alone, report, lambda found: _check_tokens(name, found.folder, folder))
     pipeline = OneRank(part.loaded.stage, part.loaded.batchable)
     width = warm_up(pipeline)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import Empty
 from typing import NoReturn
 
@@ -15,7 +16,7 @@ from mlxserve.config import Settings
 from mlxserve.engine.assembly import Assembly
 from mlxserve.engine.census import Census
 from mlxserve.engine.channel import EngineChannel
-from mlxserve.engine.check import report, time_passes
+from mlxserve.engine.check import report_lines, time_passes
 from mlxserve.engine.context import context_length
 from mlxserve.engine.desk import Desk, Order
 from mlxserve.engine.draft_model import DraftModel
@@ -24,7 +25,8 @@ from mlxserve.engine.freed import FreedBuffers
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import ModelFound, Progress, Ready, Step
 from mlxserve.engine.pace import Pace
-from mlxserve.engine.part import Part, load_part
+from mlxserve.engine.parallel import Choice, choose
+from mlxserve.engine.part import Part, load_part, whole_model
 from mlxserve.engine.prefix_record import PrefixRecord
 from mlxserve.engine.scheduler import Scheduler
 from mlxserve.engine.team import Team
@@ -32,11 +34,15 @@ from mlxserve.engine.warmup import measure, prove, warm_up
 from mlxserve.errors import CheckFailed, UserError
 from mlxserve.models.folder import ModelSource
 from mlxserve.pipeline.group import waits_asleep
-from mlxserve.pipeline.link import Leave
+from mlxserve.pipeline.link import Chosen, Leave
 from mlxserve.pipeline.pipeline import ManyRanks, OneRank, Pipeline
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import RelayFindings
+from mlxserve.pipeline.tensor_ranks import TensorPart, TensorRanks
+from mlxserve.pipeline.tensor_sums import TensorSums
 from mlxserve.pipeline.trace import tracer_for
+
+logger = logging.getLogger("mlxserve.engine")
 
 _GAP = 0.005
 """Seconds between requests that still count as coming together."""
@@ -61,7 +67,21 @@ def _lead(settings: Settings, channel: EngineChannel, team: Team, group: mx.dist
     team.introduce()
     channel.show_life()
     team.watch()
-    part = _load(settings, channel, team)
+    relay = Relay(group, waits_asleep(settings.place)) if group else None
+    findings = team.check_relay(relay) if relay else []
+    report = _reporter(channel)
+    choice = choose(settings, group, findings, lambda: whole_model(settings, report))
+    team.tell(Chosen(choice.mode))
+    if settings.parallel == "auto":
+        report(f"--parallel auto takes {choice.mode}: {choice.reason}")
+    settings = msgspec.structs.replace(settings, parallel=choice.mode)
+    report(settings.model or "a small random model")
+
+    def found(source: ModelSource) -> None:
+        channel.send(ModelFound(str(source.folder)))
+        team.give(source, report)
+
+    part = load_part(settings, report, found, ranks=team.capacities, group=group)
     team.meter.loaded()
     if part.files:
         channel.at_end.append(part.files.close)
@@ -69,12 +89,15 @@ def _lead(settings: Settings, channel: EngineChannel, team: Team, group: mx.dist
     stage, split = part.loaded.stage, part.loaded.split
     if tracer := tracer_for(settings.trace):
         team.trace(tracer, settings.trace)
-    if group is None:
-        _begin(assembly, channel, team, part, OneRank(stage, assembly.batchable, tracer), [])
-    relay = Relay(group, waits_asleep(settings.place))
-    findings = team.check_relay(relay)
-    pipeline = ManyRanks(stage, relay, split, list(team.workers), assembly.batchable, tracer)
-    _begin(assembly, channel, team, part, pipeline, findings)
+    if relay is None:
+        pipeline: Pipeline = OneRank(stage, assembly.batchable, tracer)
+    elif choice.mode == "tensor":
+        assert group is not None
+        sums = TensorSums(group)
+        pipeline = TensorRanks(TensorPart(stage, sums, tracer), sums, list(team.workers), assembly.batchable)
+    else:
+        pipeline = ManyRanks(stage, relay, split, list(team.workers), assembly.batchable, tracer)
+    _begin(assembly, channel, team, part, pipeline, findings, choice)
 
 
 def _begin(
@@ -84,13 +107,14 @@ def _begin(
     part: Part,
     pipeline: Pipeline,
     findings: list[RelayFindings],
+    choice: Choice,
 ) -> NoReturn:
     """Warm up, then serve, or check and end."""
     ledger = assembly.ledger()
     channel.send(Progress("warming", "the first pass through all layers"))
     ready = _ready(assembly, ledger, pipeline, part, team)
     if assembly.settings.task == "check":
-        _check(channel, team, pipeline, ready, findings)
+        _check(channel, team, pipeline, ready, findings, choice)
     pace = Pace(pipeline.depth)
     measure(pipeline, pace)
     before = mx.get_active_memory()
@@ -113,14 +137,19 @@ def _begin(
 
 
 def _check(
-    channel: EngineChannel, team: Team, pipeline: Pipeline, ready: Ready, findings: list[RelayFindings]
+    channel: EngineChannel,
+    team: Team,
+    pipeline: Pipeline,
+    ready: Ready,
+    findings: list[RelayFindings],
+    choice: Choice,
 ) -> NoReturn:
     """Print what was found, then end on every rank. Raises CheckFailed."""
     seconds = time_passes(pipeline)
     team.meter.refresh(pipeline.busy_seconds, pipeline.tokens, pipeline.relay)
     team.await_figures()
     try:
-        for line in report(team.current(ready.ranks), team.tokens(), findings, seconds):
+        for line in report_lines(team.current(ready.ranks), team.tokens(), findings, choice, seconds):
             print(line, flush=True)
     except CheckFailed as error:
         team.dismiss(Leave(str(error), error.exit_code))
@@ -129,16 +158,8 @@ def _check(
     channel.end(0, "")
 
 
-def _load(settings: Settings, channel: EngineChannel, team: Team) -> Part:
-    def report(text: str) -> None:
-        channel.send(Progress("loading", text))
-
-    def found(source: ModelSource) -> None:
-        channel.send(ModelFound(str(source.folder)))
-        team.give(source, report)
-
-    report(settings.model or "a small random model")
-    return load_part(settings, report, found)
+def _reporter(channel: EngineChannel) -> Callable[[str], None]:
+    return lambda text: channel.send(Progress("loading", text))
 
 
 def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, team: Team) -> Ready:
@@ -149,13 +170,26 @@ def _ready(assembly: Assembly, ledger: Ledger, pipeline: Pipeline, part: Part, t
     return Ready(
         model_type=part.loaded.trace.model_type,
         vocab_size=vocabulary,
-        context_length=min(ledger.longest, settings.context_length or context_length(part.config)),
+        context_length=min(ledger.longest, _context_length(settings, part)),
         backend=settings.place.backend if team.workers else "none",
-        layers=len(part.loaded.trace.layer_of_call),
+        layers=part.loaded.split[-1].stop,
         batched=pipeline.batchable,
         cuttable=assembly.cuttable,
-        ranks=team.current(team.facts(part.loaded.split)),
+        parallel=part.parallel,
+        ranks=team.current(team.facts(part.loaded.split, part.loaded.expected_seconds)),
     )
+
+
+def _context_length(settings: Settings, part: Part) -> int:
+    """The model's, or what was asked for instead."""
+    own, wanted = context_length(part.config), settings.context_length
+    if wanted > own:
+        logger.warning(
+            "--ctx-size %d is more than the %d tokens that the model is made for: beyond those it may write nonsense",
+            wanted,
+            own,
+        )
+    return wanted or own
 
 
 def _draft_model(assembly: Assembly, part: Part, ready: Ready, channel: EngineChannel) -> DraftModel | None:

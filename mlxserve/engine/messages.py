@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from mlxserve.config import Capacity, Parallel
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -114,6 +116,8 @@ class RankFacts(msgspec.Struct, frozen=True):
     tokens_per_second: float = 0.0
     busy: float = 0.0
     """Share of the last seconds in which this rank computed, 0 to 1."""
+    expected_seconds: float = 0.0
+    """What a token takes here by the bytes that it reads and the speed that was measured; 0: not known."""
     memory: MemoryFacts = MemoryFacts()
     link: LinkFacts = LinkFacts()
 
@@ -151,6 +155,12 @@ class Sums(msgspec.Struct):
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):
     """MLX works in the engine process, so that other processes of this machine may load it."""
+
+
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """What this rank's machine has, for the engine processes that come after this one."""
+
+    capacity: Capacity
 
 
 class Alive(msgspec.Struct, frozen=True, tag="alive"):
@@ -196,6 +206,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     cuttable: bool
     """Whether KV caches can be cut after any token; where not, prefixes are found at borders alone."""
     ranks: list[RankFacts]
+    parallel: Parallel = "pipeline"
+    """Whether each rank has whole layers, or a share of every layer."""
 
 
 class Likelihood(msgspec.Struct, frozen=True, array_like=True):
@@ -272,4 +284,17 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     message: str
 
 
-Event = Checked | Alive | Progress | Introduced | ModelFound | Ready | Step | Failed | Figures | DrainAsked | Ended
+Event = (
+    Checked
+    | Measured
+    | Alive
+    | Progress
+    | Introduced
+    | ModelFound
+    | Ready
+    | Step
+    | Failed
+    | Figures
+    | DrainAsked
+    | Ended
+)

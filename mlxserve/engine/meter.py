@@ -13,7 +13,7 @@ import msgspec
 from mlxserve.engine.messages import LinkFacts, MemoryFacts, RankFacts
 from mlxserve.pipeline.free_memory import room_bytes, total_bytes
 from mlxserve.pipeline.link import Heartbeat
-from mlxserve.pipeline.relay import Relay
+from mlxserve.pipeline.relay import Traffic
 
 WINDOW_SECONDS = 5.0
 _UNMEASURED_SECONDS = 120.0
@@ -62,7 +62,7 @@ class Meter:
         """What this process holds now are weights. To be called by the MLX thread alone, as the next."""
         self._weights_bytes = mx.get_active_memory()
 
-    def refresh(self, busy_seconds: float, tokens: int, relay: Relay | None = None) -> None:
+    def refresh(self, busy_seconds: float, tokens: int, relay: Traffic | None = None) -> None:
         """Take down counters and memory."""
         now = time.monotonic()
         if now >= self._next_look:

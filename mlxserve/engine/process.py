@@ -11,11 +11,13 @@ import signal
 import time
 from typing import NoReturn
 
+import msgspec
+
 from mlxserve import logs
 from mlxserve.bundle import build_id
-from mlxserve.config import Settings
+from mlxserve.config import Capacity, Settings
 from mlxserve.engine.channel import EngineChannel
-from mlxserve.engine.messages import Checked, Progress
+from mlxserve.engine.messages import Checked, Measured, Progress
 from mlxserve.engine.selfcheck import check_device
 from mlxserve.errors import BrokenBuild, MlxserveError, RankLost
 
@@ -59,6 +61,17 @@ def check_build(expected: str) -> None:
         raise BrokenBuild(f"mlxserve was replaced while it ran (build {expected} by {build_id()}): start it again.")
 
 
+def with_capacity(settings: Settings, channel: EngineChannel) -> Settings:
+    """Measure what this rank has, unless an earlier process did or there is nothing to split."""
+    from mlxserve.pipeline.capacity import measure_capacity
+
+    if settings.place.world_size == 1 or settings.place.capacity != Capacity():
+        return settings
+    capacity = measure_capacity(settings)
+    channel.send(Measured(capacity))
+    return msgspec.structs.replace(settings, place=msgspec.structs.replace(settings.place, capacity=capacity))
+
+
 def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
     import mlx.core as mx  # not before it is known to work
 
@@ -68,6 +81,7 @@ def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
     from mlxserve.pipeline.meeting import meet
 
     mx.set_cache_limit(_CACHE_LIMIT_BYTES)
+    settings = with_capacity(settings, channel)
     place = settings.place
     if not settings.min_ranks:  # else the nodes have met already
         meet(place, settings.form_timeout, lambda waiting: channel.send(Progress("meeting", waiting)))

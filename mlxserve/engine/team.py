@@ -9,7 +9,7 @@ from typing import NoReturn
 import mlx.core as mx
 import msgspec
 
-from mlxserve.config import Settings
+from mlxserve.config import Capacity, Settings
 from mlxserve.engine.census import Census
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.messages import DrainAsked, Figures, Introduced, LinkFacts, Progress, RankFacts, Shutdown
@@ -20,9 +20,10 @@ from mlxserve.models.folder import ModelSource
 from mlxserve.models.progress import Report
 from mlxserve.models.supply.giver import Giver
 from mlxserve.models.supply.line import Line
+from mlxserve.pipeline.capacity import levelled
 from mlxserve.pipeline.control import Worker, dismiss, invite
 from mlxserve.pipeline.identity import introduce
-from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Drain, Leave, Loaded, LoadingNote, Message, Watch
+from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Capacities, Drain, Leave, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
 from mlxserve.pipeline.selftest import BRIEF_SIZES, SIZES, RelayFindings, RelayTimes, TimeRelay, exchange_patterns
 from mlxserve.pipeline.trace import Tracer
@@ -39,6 +40,8 @@ class Team:
         self._tracing: Tracing | None = None
         self._lines: list[Line] = []
         self.workers: list[Worker] = []
+        self.capacities: list[Capacity] = []
+        """What each rank has; empty where there is but one."""
         self.meter = Meter()
 
     def assemble(self, group: mx.distributed.Group) -> None:
@@ -48,12 +51,15 @@ class Team:
             worker.on_message = lambda message, worker=worker: self._take_note(worker, message)  # type: ignore[misc]
             worker.start(self._lost)
         self._channel.on_shutdown = lambda order: self.dismiss(_leave(order))
-        own = introduce(0)
+        own = introduce(self._settings.place)
         advice = "copy the same mlxserve to every machine, as `mlxserve launch --deploy` does with the binary"
         for worker in self.workers:
             _require_equal(
                 f"rank 0 ({own.host}) runs", own.versions, f"{worker.peer} runs", worker.hello.versions, advice
             )
+        hellos = [own, *(worker.hello for worker in self.workers)]
+        self.capacities = levelled([hello.host for hello in hellos], [hello.capacity for hello in hellos])
+        self.tell(Capacities(self.capacities))
 
     def give(self, source: ModelSource, report: Report) -> None:
         """Give the workers, from now on, what they lack of the model."""
@@ -63,7 +69,7 @@ class Team:
     def introduce(self) -> None:
         """Tell the node who is there."""
         ranks = self._settings.place.world_size
-        self._channel.send(Introduced(self.facts([range(0)] * ranks)))
+        self._channel.send(Introduced(self.facts([range(0)] * ranks, [0.0] * ranks)))
 
     def watch(self) -> None:
         """Notice from now on a silent worker, and a tick that does not end."""
@@ -71,7 +77,7 @@ class Team:
 
     def trace(self, tracer: Tracer, path: str) -> None:
         """From now on, write what all ranks do into a file, until the process ends."""
-        hosts = [introduce(0).host, *(worker.hello.host for worker in self.workers)]
+        hosts = [introduce(self._settings.place).host, *(worker.hello.host for worker in self.workers)]
         names = [f"rank {rank} on {host}" for rank, host in enumerate(hosts)]
         self._tracing = Tracing(tracer, path, self.workers, names)
         self._channel.at_end.append(self._tracing.close)
@@ -83,7 +89,7 @@ class Team:
         Raises UserError if a worker's traits differ from rank 0's: another model, or cut differently.
         """
         ranks = [own]
-        advice = "start all ranks with the same --model, --split and --dtype, and the same files"
+        advice = "start all ranks with the same --model, --adapter, --split, --dtype and --parallel, and the same files"
         for worker in self.workers:
             answer = worker.receive()
             if not isinstance(answer, Loaded):
@@ -98,15 +104,20 @@ class Team:
         Returns what each rank found.
         """
         sizes = SIZES if self._settings.task == "check" else BRIEF_SIZES
-        self._tell(TimeRelay(sizes))
+        self.tell(TimeRelay(sizes))
         findings = [exchange_patterns(relay, 0, self._settings.place.world_size, sizes)]
         for worker in self.workers:
             answer = worker.receive()
             assert isinstance(answer, RelayFindings)
             findings.append(answer)
-        self._tell(RelayTimes(findings[0].seconds))
+        self.tell(RelayTimes(findings[0].seconds))
         relay.prefer(findings[0].seconds)
         return findings
+
+    def tell(self, message: Message) -> None:
+        """Send `message` to every worker. Raises RankLost."""
+        for worker in self.workers:
+            worker.send(message)
 
     def await_figures(self) -> None:
         """Let a heartbeat of every worker come in."""
@@ -116,9 +127,9 @@ class Team:
         """How many tokens have passed each rank."""
         return [self.meter.figures.tokens, *(worker.figures.tokens for worker in self.workers)]
 
-    def facts(self, split: list[range]) -> list[RankFacts]:
-        """Every rank, without figures."""
-        hellos = [introduce(0), *(worker.hello for worker in self.workers)]
+    def facts(self, split: list[range], expected_seconds: list[float]) -> list[RankFacts]:
+        """Every rank, without figures; `expected_seconds`: what a token takes on each."""
+        hellos = [introduce(self._settings.place), *(worker.hello for worker in self.workers)]
         return [
             RankFacts(
                 hello.rank,
@@ -128,9 +139,10 @@ class Team:
                 calls.start,
                 calls.stop - 1,
                 0,
+                expected_seconds=seconds,
                 link=LinkFacts((hello.rank + 1) % len(hellos) if self.workers else -1),
             )
-            for hello, calls in zip(hellos, split, strict=True)
+            for hello, calls, seconds in zip(hellos, split, expected_seconds, strict=True)
         ]
 
     def show(self, facts: list[RankFacts], census: Census) -> None:
@@ -152,10 +164,6 @@ class Team:
         """Let every worker end."""
         self._leaving.set()
         dismiss(self.workers, leave)
-
-    def _tell(self, message: Message) -> None:
-        for worker in self.workers:
-            worker.send(message)
 
     def _report(self, facts: list[RankFacts], census: Census) -> None:
         told = Figures(facts)

@@ -111,6 +111,8 @@ def _check_type(config: Any, path: Path) -> None:
         _get_classes(config)
     except (ValueError, AttributeError):
         raise UserError(f"{path} has the model type {model_type!r}, which this version of mlx-lm cannot run.") from None
+    except SystemExit:  # of models that need a package beside mlx-lm
+        raise UserError(f"{path} has the model type {model_type!r}, which needs a package that is not here.") from None
 
 
 def _instead_of_weights(folder: Path) -> str:

@@ -27,7 +27,7 @@ def load_lazily(folder: Path, dtype: Dtype, name: str = "", given: Mapping[str, 
         raise UserError(f"The model {name or folder} cannot be loaded: {sentence[:400]}") from error
     if given:
         del model.sanitize  # it holds what was given
-    if (target := _resolve(dtype)) is not None:
+    if (target := resolve(dtype)) is not None:
         _widen(model, target)
     return model
 
@@ -56,8 +56,11 @@ class _Given:
         }
 
 
-def _resolve(dtype: Dtype) -> mx.Dtype | None:
-    """None: as stored. MLX's CPU backend computes halves and quantized products many times slower than float32."""
+def resolve(dtype: Dtype) -> mx.Dtype | None:
+    """What weights become; None: what they are stored in.
+
+    MLX's CPU backend computes halves and quantized products many times slower than float32.
+    """
     if dtype == "auto":
         dtype = "stored" if mx.default_device() == mx.gpu else "float32"
     return None if dtype == "stored" else getattr(mx, dtype)
@@ -65,16 +68,17 @@ def _resolve(dtype: Dtype) -> mx.Dtype | None:
 
 def _widen(model: nn.Module, dtype: mx.Dtype) -> None:
     """Cast, dequantize, and cast what that made: scales are cast first, so that nothing is rounded to halves."""
-    _cast(model, dtype)
+    cast(model, dtype)
     dequantize_model(model)
-    _cast(model, dtype)
+    cast(model, dtype)
 
 
-def _cast(model: nn.Module, dtype: mx.Dtype) -> None:
+def cast(model: nn.Module, dtype: mx.Dtype) -> None:
+    """Let all weights of `model` that may be in another float type be in `dtype`."""
     may_cast: Callable[[str], bool] = getattr(model, "cast_predicate", lambda path: True)
 
-    def cast(path: str, weight: mx.array) -> mx.array:
+    def cast_one(path: str, weight: mx.array) -> mx.array:
         wanted = mx.issubdtype(weight.dtype, mx.floating) and may_cast(path)
         return weight.astype(dtype) if wanted else weight
 
-    model.update(tree_map_with_path(cast, model.parameters()))
+    model.update(tree_map_with_path(cast_one, model.parameters()))

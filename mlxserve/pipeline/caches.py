@@ -31,8 +31,9 @@ MakeCaches = Callable[[], list[Any]]
 class Layout:
     """Which of the model's caches this rank keeps, and which of those stands in for each other one."""
 
-    def __init__(self, make_caches: MakeCaches, own: frozenset[int]) -> None:
-        kinds = [_kind(cache) for cache in make_caches()]
+    def __init__(self, make_caches: MakeCaches, own: frozenset[int], used: frozenset[int]) -> None:
+        """`own` and `used`: this rank's caches, and those of all that the model puts anything into, by index."""
+        kinds = [(index in used, *_kind(cache)) for index, cache in enumerate(make_caches())]
         self._make_caches = make_caches
         self._kept = sorted(own)
         keeper = {kinds[index]: index for index in reversed(self._kept)}
@@ -41,7 +42,9 @@ class Layout:
             if kind not in keeper:
                 keeper[kind] = index
                 self._ghosts.append(index)
+        self._ghosts.sort(key=lambda index: index in used)
         self._kept += self._ghosts
+        self._fed = len(used.intersection(self._ghosts))
         self._place = [self._kept.index(index if index in own else keeper[kind]) for index, kind in enumerate(kinds)]
         self.batchable = all(hasattr(cache, "merge") for cache in self._fresh())
         self.cuttable = all(type(leaf) is KVCache for leaf in _leaves(self._fresh()))
@@ -67,7 +70,7 @@ class Layout:
         group_sizes = chain(self._group_sizes, repeat(0))
         leaves = (self._together(list(column), ranges, group_sizes) for column in columns)
         kept = [_with_leaves(cache, leaves) for cache in self._fresh()]
-        return BatchCaches(kept, self._place, len(self._ghosts), rows)
+        return BatchCaches(kept, self._place, self._fed, rows)
 
     def _fresh(self) -> list[Any]:
         caches = self._make_caches()
@@ -114,10 +117,11 @@ class Layout:
 class BatchCaches:
     """The caches that one batch has on this rank; sequences are rows."""
 
-    def __init__(self, kept: list[Any], place: list[int], ghosts: int, rows: int) -> None:
+    def __init__(self, kept: list[Any], place: list[int], fed: int, rows: int) -> None:
+        """`fed`: so many of `kept`, the last ones, are ghosts that follow what the model reads."""
         self._kept = kept
         self._place = place
-        self._ghosts = kept[len(kept) - ghosts :]
+        self._fed = kept[len(kept) - fed :]
         self.rows = rows
 
     @property
@@ -153,8 +157,7 @@ class BatchCaches:
 
     def feed_ghosts(self, length: int) -> None:
         """Let the ghosts follow: the model has been called with `length` new tokens a row."""
-        for ghost in _leaves(self._ghosts):
-            _feed(ghost, self.rows, length)
+        feed(self._fed, self.rows, length)
 
     def join(self, other: BatchCaches) -> None:
         """Take in the rows of `other`, after the own ones."""
@@ -171,7 +174,7 @@ class BatchCaches:
     def take(self, rows: list[int]) -> BatchCaches:
         """Rows that leave, as caches of their own."""
         left = [row for row in range(self.rows) if row not in rows]
-        taken = BatchCaches([_twin(cache) for cache in self._kept], self._place, len(self._ghosts), self.rows)
+        taken = BatchCaches([_twin(cache) for cache in self._kept], self._place, len(self._fed), self.rows)
         taken.keep(rows)
         self.keep(left)
         return taken
@@ -248,12 +251,17 @@ def _copied(values: Any) -> Any:
     return tree_map(lambda value: mx.contiguous(value) if isinstance(value, mx.array) else value, values)
 
 
-def _feed(ghost: Any, rows: int, length: int) -> None:
-    if hasattr(ghost, "update_and_fetch"):
-        nothing = mx.zeros((rows, 1, length, 1))
-        ghost.update_and_fetch(nothing, nothing)
-    else:
-        for index in range(len(ghost.cache)):
-            ghost[index] = mx.zeros((rows, 1))
-        if hasattr(ghost, "advance"):
-            ghost.advance(length)
+def feed(caches: list[Any], rows: int, length: int) -> None:
+    """Let `caches` follow as if `length` tokens of `rows` had come: one channel of zeros for each.
+
+    States that are there already stay: the model itself may have put them there, outside its layers.
+    """
+    for cache in _leaves(caches):
+        if hasattr(cache, "update_and_fetch"):
+            nothing = mx.zeros((rows, 1, length, 1))
+            cache.update_and_fetch(nothing, nothing)
+        elif hasattr(cache, "cache"):
+            for index, state in enumerate(cache.cache):
+                cache[index] = mx.zeros((rows, 1)) if state is None else state
+            if hasattr(cache, "advance"):
+                cache.advance(length)

@@ -55,7 +55,7 @@ class Sum:
             mx.eval(taken)
             piece = mx.distributed.all_sum(buffer[first : first + step], group=self._group, stream=mx.cpu)
             taken.append(piece[max(0, start - first) : max(0, stop - first)])
-        return _joined(taken)
+        return joined(taken)
 
 
 class Gather:
@@ -79,7 +79,7 @@ class Gather:
             piece = mx.distributed.all_gather(own, group=self._group, stream=mx.cpu)
             start = giver * own.size
             taken.append(piece[start : start + min(own.size, max(0, words[giver] - first))])
-        return _joined(taken)
+        return joined(taken)
 
 
 def _surrounded(before: int, mine: mx.array | None, after: int) -> mx.array:
@@ -87,7 +87,7 @@ def _surrounded(before: int, mine: mx.array | None, after: int) -> mx.array:
     parts = [_zeros(before)] if before else []
     parts += [] if mine is None else [mine]
     parts += [_zeros(after)] if after else []
-    return _joined(parts)
+    return joined(parts)
 
 
 @lru_cache(maxsize=8)
@@ -98,5 +98,6 @@ def _zeros(words: int) -> mx.array:
     return zeros
 
 
-def _joined(parts: list[mx.array]) -> mx.array:
+def joined(parts: list[mx.array]) -> mx.array:
+    """`parts` one after another."""
     return parts[0] if len(parts) == 1 else mx.concatenate(parts)

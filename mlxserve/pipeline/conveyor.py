@@ -34,7 +34,7 @@ class Conveyor:
         self._barrier = barrier
         self._tracer = tracer
         self._plans: deque[Plan | None] = deque([None] * len(split), maxlen=len(split))
-        self._incoming: mx.array | None = None
+        self._incoming: list[mx.array] = []
         self._entering: mx.array | None = None
         self.busy_seconds = 0.0
         self.tokens = 0
@@ -44,13 +44,13 @@ class Conveyor:
         """Whether a plan has entered that not every rank has carried out."""
         return any(plan and (plan.item or plan.operations) for plan in list(self._plans)[: self._last])
 
-    def advance(self, plan: Plan, tokens: mx.array | None = None) -> tuple[Item, mx.array] | None:
+    def advance(self, plan: Plan, tokens: mx.array | None = None) -> tuple[Item, list[mx.array]] | None:
         """Carry out `plan`'s tick and the empty ones after it.
 
         On rank 0 `tokens` [rows, length] are those of the plan's item.
 
-        On rank 0, returns the item that left the last rank and its hidden state, if one did; in ticks that a plan
-        takes together at most one can.
+        On rank 0, returns the item that left the last rank and what that handed on, if one did; in ticks that a
+        plan takes together at most one can.
         """
         self._entering = tokens
         left = self._tick(plan)
@@ -58,10 +58,10 @@ class Conveyor:
             left = self._tick(Plan(plan.tick + 1 + number, [])) or left
         return left
 
-    def _tick(self, plan: Plan) -> tuple[Item, mx.array] | None:
+    def _tick(self, plan: Plan) -> tuple[Item, list[mx.array]] | None:
         self._plans.appendleft(plan)
         outgoing = self._compute(self._plans[self._rank])
-        parcels = [self._parcel(rank) for rank in range(self._last + 1)]
+        parcels = [self._parcels(rank) for rank in range(self._last + 1)]
         if any(parcels):
             start = time.perf_counter()
             if not self._relay.waits_asleep:
@@ -70,19 +70,19 @@ class Conveyor:
             if self._tracer:
                 self._tracer.note("exchange", plan.tick, start)
         else:
-            self._incoming = None
+            self._incoming = []
         leaving = self._plans[self._last]
-        if self._rank == 0 and leaving and leaving.item and self._incoming is not None:
+        if self._rank == 0 and leaving and leaving.item and self._incoming:
             return leaving.item, self._incoming
         return None
 
-    def _compute(self, plan: Plan | None) -> mx.array | None:
+    def _compute(self, plan: Plan | None) -> list[mx.array]:
         if plan is None:
-            return None
+            return []
         for operation in plan.operations:
             self._stage.apply(operation)
         if plan.item is None:
-            return None
+            return []
         start = time.perf_counter()
         outgoing = self._run(plan.item)
         self.busy_seconds += time.perf_counter() - start
@@ -91,28 +91,19 @@ class Conveyor:
             self._tracer.note("compute", plan.tick, start, plan.item)
         return outgoing
 
-    def _run(self, item: Item) -> mx.array | None:
-        incoming, tokens = (self._incoming, None) if self._rank > 0 else (None, self._entering)
-        hidden = self._stage.forward(item, incoming, tokens)
-        state = self._stage.state(item.batch)
-        if self._rank < self._last:
-            mx.eval(hidden, state)
-            return hidden
-        if item.logits == "none":
-            mx.eval(state)
-            return None
-        leaving = self._stage.leaving(hidden, item)
-        mx.eval(leaving, state)
-        return leaving
+    def _run(self, item: Item) -> list[mx.array]:
+        incoming, tokens = (self._incoming, None) if self._rank > 0 else ([], self._entering)
+        outgoing = self._stage.forward(item, incoming, tokens)
+        if self._rank == self._last:
+            outgoing = [] if item.logits == "none" else self._stage.leaving(outgoing, item)
+        mx.eval(outgoing, self._stage.state(item.batch))
+        return outgoing
 
-    def _parcel(self, rank: int) -> Parcel | None:
+    def _parcels(self, rank: int) -> list[Parcel]:
         """What `rank` puts into this tick's collective."""
         plan = self._plans[rank]
         if plan is None or plan.item is None:
-            return None
+            return []
         item = plan.item
         length = item.length if rank < self._last else item.leaving_length()
-        if length == 0:
-            return None
-        boundary = self._stage.boundary(self._split[rank].stop - 1)
-        return Parcel((item.rows, length, *boundary.trailing), boundary.dtype)
+        return self._stage.parcels(self._split[rank].stop, item.rows, length) if length else []

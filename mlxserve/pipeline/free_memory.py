@@ -36,6 +36,11 @@ def free_bytes(place: Place, at_first: int) -> int:
     return share(at_first, usable_bytes(), mx.get_active_memory(), ranks_on_this_machine(place))
 
 
+def within(limit: int, size: int) -> int:
+    """What is left of `size` bytes where this process may take no more than `limit` in all; 0: there is no limit."""
+    return min(size, max(1, limit - mx.get_active_memory())) if limit else size
+
+
 def share(at_first: int, now: int, active: int, sharing: int) -> int:
     """What one of `sharing` ranks that holds `active` bytes has left of a machine.
 

@@ -10,12 +10,13 @@ import mlx.core as mx
 
 from mlxserve import __version__
 from mlxserve.bundle import build_id
+from mlxserve.config import Place
 from mlxserve.pipeline.link import Hello
 
 
-def introduce(rank: int) -> Hello:
+def introduce(place: Place) -> Hello:
     """This process's first word to rank 0."""
-    return Hello(rank, platform.node(), os.getpid(), device_name(), versions())
+    return Hello(place.rank, platform.node(), os.getpid(), device_name(), versions(), place.capacity)
 
 
 def versions() -> dict[str, str]:

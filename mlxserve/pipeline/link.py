@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from mlxserve.config import Capacity, Parallel
 from mlxserve.errors import RankLost
 from mlxserve.pipeline.footprint import Footprint
 from mlxserve.pipeline.plan import Plan
@@ -31,10 +32,23 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     pid: int
     device: str
     versions: dict[str, str]
+    capacity: Capacity = Capacity()
+
+
+class Capacities(msgspec.Struct, frozen=True, tag="capacities"):
+    """Rank 0's answer to all: what each rank has, by which they split the model alike."""
+
+    ranks: list[Capacity]
 
 
 class ForWeights(msgspec.Struct, frozen=True, tag="for-weights"):
     """The first word on a worker's second connection, which is for what it lacks of the model."""
+
+
+class Chosen(msgspec.Struct, frozen=True, tag="chosen"):
+    """What rank 0 has chosen for all that were started with `--parallel auto`."""
+
+    mode: Parallel
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
@@ -130,6 +144,8 @@ Message = (
     Plan
     | Hello
     | ForWeights
+    | Capacities
+    | Chosen
     | Loaded
     | AtBarrier
     | Enter

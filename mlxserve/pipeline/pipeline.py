@@ -12,7 +12,7 @@ from mlxserve.errors import RankLost
 from mlxserve.pipeline.conveyor import Conveyor
 from mlxserve.pipeline.link import AtBarrier, Enter, Link
 from mlxserve.pipeline.plan import CacheOperation, Item, Logits, Plan
-from mlxserve.pipeline.relay import Relay
+from mlxserve.pipeline.relay import Relay, Traffic
 from mlxserve.pipeline.stage import Stage
 from mlxserve.pipeline.trace import Tracer
 
@@ -43,7 +43,7 @@ class Pipeline(Protocol):
     depth: int
     """Ticks from an item's entry until its logits are there."""
     batchable: bool
-    relay: Relay | None
+    relay: Traffic | None
     """What carries hidden states between the ranks, where there are several."""
 
     @property
@@ -77,7 +77,7 @@ class OneRank:
 
     depth = 1
     in_flight = False
-    relay: Relay | None = None
+    relay: Traffic | None = None
 
     def __init__(self, stage: Stage, batchable: bool, tracer: Tracer | None = None) -> None:
         self._stage = stage
@@ -135,7 +135,7 @@ class ManyRanks:
         self._tick = 0
         self.depth = len(split)
         self.batchable = batchable
-        self.relay: Relay | None = relay
+        self.relay: Traffic | None = relay
 
     @property
     def in_flight(self) -> bool:
@@ -168,8 +168,8 @@ class ManyRanks:
         left = self._conveyor.advance(plan, work.tokens if work else None)
         if left is None:
             return None
-        item, hidden = left
-        return self._stage.finish(hidden, item)
+        item, leaving = left
+        return self._stage.finish(leaving, item)
 
     def _barrier(self, tick: int) -> None:
         for link in self._links:

@@ -8,10 +8,11 @@ import mlx.core as mx
 
 from mlxserve.errors import UserError
 from mlxserve.pipeline.footprint import Footprint, footprint_of
+from mlxserve.pipeline.form import Form
+from mlxserve.pipeline.model_trace import RAISED_BY_MODELS
 from mlxserve.pipeline.plan import Item, Open
 from mlxserve.pipeline.quantized_row_cache import group_size_for
 from mlxserve.pipeline.row_cache import RowCache
-from mlxserve.pipeline.split import RAISED_BY_MODELS, Boundary
 from mlxserve.pipeline.stage import Stage
 
 _ROWS = 7
@@ -21,11 +22,11 @@ _TOKENS = 16
 
 
 class Probe:
-    """Tries `stage`, which takes in what leaves the call `before`, or tokens where there is none."""
+    """Tries `stage`, which takes in arrays of the forms `incoming`; the first one tokens."""
 
-    def __init__(self, stage: Stage, before: Boundary | None) -> None:
+    def __init__(self, stage: Stage, incoming: list[Form]) -> None:
         self._stage = stage
-        self._before = before
+        self._incoming = incoming
 
     def pads(self) -> bool:
         """Whether the model takes rows of different lengths."""
@@ -83,7 +84,7 @@ class Probe:
             self._stage.reset()
 
     def _pass(self, rows: int, length: int, lengths: list[int] | None = None) -> None:
-        incoming = mx.zeros((rows, length, *self._before.trailing), self._before.dtype) if self._before else None
+        incoming = [mx.zeros(form.shape(rows, length), form.dtype) for form in self._incoming]
         self._stage.probe(Item(_BATCH, [[0] * length] * rows, lengths or [], "none"), incoming)
 
 

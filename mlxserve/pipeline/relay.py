@@ -9,10 +9,11 @@ import math
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import mlx.core as mx
 
-from mlxserve.pipeline.collective import Collective, Gather, Sum, Way
+from mlxserve.pipeline.collective import Collective, Gather, Sum, Way, joined
 
 WORD = 8
 _MOST_REMEMBERED = 4096
@@ -22,9 +23,20 @@ Times = dict[Way, dict[int, float]]
 """Seconds of an exchange by the bytes that each rank gives."""
 
 
+class Traffic(Protocol):
+    """What moves between the ranks, as figures show it."""
+
+    given_bytes: int
+    """What this rank has given, all together."""
+
+    def latency(self) -> float:
+        """Seconds of the quickest exchange since this was asked last, or before; 0 where there was none."""
+        ...
+
+
 @dataclass(frozen=True)
 class Parcel:
-    """The shape and type of what one rank puts into the collective."""
+    """The shape and type of an array that a rank puts into the collective."""
 
     shape: tuple[int, ...]
     dtype: mx.Dtype
@@ -66,22 +78,21 @@ class Relay:
             self._chosen[key] = min(self._collectives, key=lambda way: self._seconds(way, words))
         return self._chosen[key]
 
-    def exchange(self, parcels: list[Parcel | None], mine: mx.array | None, way: Way | None = None) -> mx.array | None:
+    def exchange(self, parcels: list[list[Parcel]], mine: list[mx.array], way: Way | None = None) -> list[mx.array]:
         """Give `mine` to the rank after this one, take what the rank before gives; both may be nothing.
 
         `parcels` says for every rank what it gives, and `way` by which collective, equally on all ranks. All ranks call
         this together. `mine` must be evaluated; the result is.
         """
-        words = [parcel.words if parcel else 0 for parcel in parcels]
+        words = [sum(parcel.words for parcel in given) for given in parcels]
         if not any(words):
-            return None
+            return []
         started = time.perf_counter()
         with mx.stream(mx.cpu):
-            packed = None if mine is None else _packed(mine)
+            packed = joined([_packed(each) for each in mine]) if mine else None
             received = self._collectives[way or self.way(words)].carry(words, packed, self._before)
-            parcel = parcels[self._before]
-            taken = None if parcel is None else _unpacked(received, parcel)
-            mx.eval(received if taken is None else taken)
+            taken = _unpacked(received, parcels[self._before])
+            mx.eval(taken or received)
         self._quickest = min(self._quickest, time.perf_counter() - started)
         self.given_bytes += words[self._rank] * WORD
         return taken
@@ -123,5 +134,10 @@ def _packed(values: mx.array) -> mx.array:
     return flat.view(mx.uint64)
 
 
-def _unpacked(words: mx.array, parcel: Parcel) -> mx.array:
-    return words.view(parcel.dtype)[: math.prod(parcel.shape)].reshape(parcel.shape)
+def _unpacked(words: mx.array, parcels: list[Parcel]) -> list[mx.array]:
+    taken, start = [], 0
+    for parcel in parcels:
+        own = words[start : start + parcel.words] if len(parcels) > 1 else words
+        taken.append(own.view(parcel.dtype)[: math.prod(parcel.shape)].reshape(parcel.shape))
+        start += parcel.words
+    return taken

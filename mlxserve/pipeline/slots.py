@@ -1,40 +1,29 @@
-"""Slots: what stands in the model's list of layers in the layers' place.
+"""Slots: what stands in the model's lists of layers in the layers' place.
 
-The model's own `__call__` runs unchanged. Each time it calls a slot, the walk decides whether the layer runs, its input
-passes through, or a hidden state that came from another rank is taken in. What nobody reads is never computed.
+The model's own `__call__` runs unchanged. Each time it calls a slot, the walk decides whether the layer runs, or what
+another rank's layer returned is taken in. What nobody reads is never computed.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from mlxserve.errors import UserError
+from mlxserve.pipeline.cargo import Cargo, Source
+from mlxserve.pipeline.form import Form
+from mlxserve.pipeline.tree import arrays_in, mapped
 
-Key = int | str
-"""Which argument of a layer is the hidden state: a position or a name."""
 
+class Recorder(Protocol):
+    """Calls layers in the walk's stead; what it returns stands for what layer number `index` returned."""
 
-@dataclass
-class Call:
-    """One call of a layer, as the trace saw it."""
-
-    layer: int
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    hidden: Key
-    output: Any = None
-    carries_state: bool = False
-    """An argument besides the hidden state came out of an earlier layer."""
-
-    def leaves(self) -> Iterator[Any]:
-        """Every argument, and what lists, tuples and dicts among them hold."""
-        yield from _leaves((self.args, self.kwargs))
+    def __call__(self, index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
 
 
 class Walk:
@@ -42,77 +31,90 @@ class Walk:
 
     def __init__(self, layers: list[nn.Module]) -> None:
         self._layers = layers
-        self._calls_here = range(0)
-        self._incoming: mx.array | None = None
+        self._cargo = Cargo.unknown()
+        self._here = range(0)
+        self._shape = (1, 1)
+        self._held: dict[Source, mx.array] = {}
+        self._blanks: dict[Form, mx.array] = {}
         self._next = 0
-        self._hidden: list[Key] = []
-        self._trace: list[Call] | None = None
+        self._recorder: Recorder | None = None
         self.at_once = False
         """Start to compute each layer as soon as its graph is built, while the next one's is being built."""
-        self.outgoing: mx.array | None = None
-        """What the last call that ran here returned."""
-
-    @property
-    def layer_count(self) -> int:
-        """How many layers the model has."""
-        return len(self._layers)
 
     @property
     def layers(self) -> list[nn.Module]:
-        """The layers themselves, in the order of the model's list."""
+        """The layers themselves, in the model's order."""
         return self._layers
 
-    def run(self, calls: range, incoming: mx.array | None) -> None:
-        """Next time the model is called, run `calls`; what the call before them returns is `incoming`, where given."""
-        self._calls_here, self._incoming = calls, incoming
-        self._next = 0
-        self.outgoing = None
+    @property
+    def outgoing(self) -> list[mx.array]:
+        """After a pass, what the calls that follow need of it; empty if it could not be handed on."""
+        return [self._held[source] for source in self._cargo.across(self._here.stop)]
 
-    def finish(self, incoming: mx.array) -> None:
-        """Next time the model is called, run no layer: what the last one returns is `incoming`."""
-        count = len(self._hidden)
-        self.run(range(count, count), incoming)
+    def carry(self, cargo: Cargo) -> None:
+        """From now on hand on what `cargo` says."""
+        self._cargo = cargo
+
+    def run(self, calls: range, incoming: list[mx.array], rows: int, length: int) -> None:
+        """Next time the model is called, with tokens [rows, length], run `calls`.
+
+        `incoming` is what those before them handed on; empty where there are none.
+        """
+        self._here, self._shape = calls, (rows, length)
+        self._held = dict(zip(self._cargo.across(calls.start), incoming, strict=True)) if calls.start > 0 else {}
+        self._blanks = {}
+        self._next = 0
+
+    def finish(self, incoming: list[mx.array], rows: int, length: int) -> None:
+        """Next time the model is called, run no layer: the last one has handed on `incoming`."""
+        count = self._cargo.calls
+        self.run(range(count, count), incoming, rows, length)
 
     @contextmanager
-    def recording(self) -> Iterator[list[Call]]:
-        """Run every layer and write down each call, for the trace."""
-        calls: list[Call] = []
-        self._trace = calls
+    def recording(self, recorder: Recorder) -> Iterator[None]:
+        """Let `recorder` run every layer."""
+        self._recorder = recorder
         try:
-            yield calls
+            yield
         finally:
-            self._trace = None
-        self._hidden = [call.hidden for call in calls]
+            self._recorder = None
 
     def visit(self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A slot was called."""
-        if self._trace is not None:
-            return self._record(self._trace, layer, args, kwargs)
+        if self._recorder:
+            return self._recorder(layer, self._layers[layer], args, kwargs)
         call = self._next
         self._next += 1
-        if call in self._calls_here:
-            self.outgoing = self._layers[layer](*args, **kwargs)
-            if self.at_once and call != self._calls_here.stop - 1:  # of the last call's not all may be wanted
-                mx.async_eval(self.outgoing)  # type: ignore[no-untyped-call]
-            return self.outgoing
-        if call == self._calls_here.start - 1 and self._incoming is not None:
-            return self._incoming
-        key = self._hidden[call]
-        return args[key] if isinstance(key, int) else kwargs[key]
+        if self._here.start == 0 and (given := self._cargo.given_first(call)):
+            self._hold(given, dict(arrays_in((args, kwargs))))
+        if call not in self._here:
+            return mapped(self._cargo.returned(call), lambda path, leaf: self._elsewhere(call, path, leaf))
+        if self._here.start > 0 and (taken := self._cargo.given(call)):
+            args, kwargs = mapped((args, kwargs), lambda path, leaf: self._held[taken[path]] if path in taken else leaf)
+        output = self._layers[layer](*args, **kwargs)
+        if self.at_once and call != self._here.stop - 1:  # of the last call's not all may be wanted
+            mx.async_eval([array for _, array in arrays_in(output)])  # type: ignore[no-untyped-call]
+        if leaving := self._cargo.leaving(call):
+            self._hold(leaving, dict(arrays_in(output)))
+        return output
 
-    def _record(self, calls: list[Call], layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        handed_on = calls[-1].output if calls else None
-        call = Call(layer, args, kwargs, _hidden_key(args, kwargs, handed_on))
-        earlier = {id(leaf) for before in calls for leaf in _leaves(before.output) if isinstance(leaf, mx.array)}
-        given = args[call.hidden] if isinstance(call.hidden, int) else kwargs[call.hidden]
-        call.carries_state = any(id(leaf) in earlier and leaf is not given for leaf in call.leaves())
-        calls.append(call)
-        call.output = self._layers[layer](*args, **kwargs)
-        return call.output
+    def _hold(self, sources: list[Source], arrays: dict[str, mx.array]) -> None:
+        """Copies, which cost nothing: some models write into what a layer returned."""
+        self._held |= {source: copy.copy(arrays[source.path]) for source in sources}
+
+    def _elsewhere(self, call: int, path: str, leaf: Any) -> Any:
+        """What stands for a leaf of what another rank's call returned: a `Form` stands for an array."""
+        if not isinstance(leaf, Form):
+            return leaf
+        if (held := self._held.get(Source(call, path))) is not None:
+            return copy.copy(held)
+        if leaf not in self._blanks:
+            self._blanks[leaf] = mx.zeros(leaf.shape(*self._shape), leaf.dtype)
+        return self._blanks[leaf]
 
 
 class Slot:
-    """Stands for one layer, and answers for its attributes: models ask layers what kind they are."""
+    """Stands for one layer, and answers for its attributes and its class: models ask layers what kind they are."""
 
     def __init__(self, walk: Walk, index: int, layer: nn.Module) -> None:
         self._walk = walk
@@ -121,6 +123,10 @@ class Slot:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._walk.visit(self._index, args, kwargs)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self._layer)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)
@@ -131,19 +137,34 @@ class Slot:
 
 def install_slots(model: nn.Module) -> Walk:
     """Put every layer of `model` in a slot. From then on the model runs by the returned walk alone."""
-    _, layers = find_layers(model)
-    originals = list(layers)
-    walk = Walk(originals)
-    layers[:] = [Slot(walk, index, layer) for index, layer in enumerate(originals)]
+    lists = [layers for _, layers in find_layers(model)]
+    walk = Walk([layer for layers in lists for layer in layers])
+    index = 0
+    for layers in lists:
+        for place, layer in enumerate(layers):
+            layers[place] = Slot(walk, index, layer)
+            index += 1
     return walk
 
 
-def find_layers(model: nn.Module) -> tuple[str, list[Any]]:
-    """The longest list of modules in the model's tree, the outermost where several are as long, and its path."""
+def find_layers(model: nn.Module) -> list[tuple[str, list[Any]]]:
+    """The lists of modules that mlx-lm calls the model's layers, with their paths in its tree, in its order.
+
+    Where it names none: the longest list, the outermost where several are as long. Raises UserError if there is none.
+    """
     found = list(_module_lists("", model))
     if not found:
         raise UserError("this model has no list of layers, so mlxserve cannot serve it.")
-    return max(found, key=lambda item: (len(item[1]), -item[0].count(".")))
+    order = {id(layer): index for index, layer in enumerate(_named_layers(model))}
+    named = [each for each in found if all(id(layer) in order for layer in each[1])]
+    if named:
+        return sorted(named, key=lambda each: order[id(each[1][0])])
+    return [max(found, key=lambda each: (len(each[1]), -each[0].count(".")))]
+
+
+def _named_layers(model: nn.Module) -> list[Any]:
+    layers = getattr(model, "layers", [])
+    return layers if isinstance(layers, list) else []
 
 
 def _module_lists(path: str, value: Any) -> Iterator[tuple[str, list[Any]]]:
@@ -157,26 +178,3 @@ def _module_lists(path: str, value: Any) -> Iterator[tuple[str, list[Any]]]:
         return
     for name, child in children:
         yield from _module_lists(f"{path}.{name}" if path else str(name), child)
-
-
-def _hidden_key(args: tuple[Any, ...], kwargs: dict[str, Any], handed_on: Any) -> Key:
-    """Where the hidden state is: what the last layer returned, else the first array."""
-    named: list[tuple[Key, Any]] = [*enumerate(args), *kwargs.items()]
-    for key, value in named:
-        if handed_on is not None and value is handed_on:
-            return key
-    for key, value in named:
-        if isinstance(value, mx.array):
-            return key
-    return 0
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, dict) and not isinstance(value, nn.Module):
-        for item in value.values():
-            yield from _leaves(item)
-    else:
-        yield value

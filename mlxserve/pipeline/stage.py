@@ -8,11 +8,15 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlxserve.pipeline.caches import BatchCaches, Layout
+from mlxserve.pipeline.caches import BatchCaches, Layout, feed
+from mlxserve.pipeline.form import Form
+from mlxserve.pipeline.model_trace import Trace
 from mlxserve.pipeline.plan import CacheOperation, Drop, Item, Join, Keep, Move, Open, Split, Store, Trim
+from mlxserve.pipeline.relay import Parcel
 from mlxserve.pipeline.segments import Segments
 from mlxserve.pipeline.slots import Walk
-from mlxserve.pipeline.split import Boundary, Trace
+
+_LOGITS = Form(("rows", "length", "unknown"), mx.float32)
 
 
 class Stage:
@@ -24,10 +28,15 @@ class Stage:
         self._trace = trace
         self._calls = calls
         self._batches: dict[int, BatchCaches] = {}
-        own: frozenset[int] = frozenset().union(*(trace.caches_of_call[call] for call in calls))
-        self.layout = Layout(lambda: make_prompt_cache(model), own)
-        self._whole = len(calls) == len(trace.layer_of_call)
-        self._no_caches = make_prompt_cache(model)
+        caches = make_prompt_cache(model)
+        uncalled = frozenset(range(len(caches))) - frozenset[int]().union(*trace.caches_of_call)
+        own = frozenset[int]().union(*trace.caches_of_call[calls.start : calls.stop])
+        own |= uncalled if calls.start == 0 else frozenset()
+        self.layout = Layout(lambda: make_prompt_cache(model), own, trace.used_caches)
+        self._uncalled = uncalled
+        """The caches that no layer is given: the model uses them itself, before the layers."""
+        self._tail_caches = caches
+        feed([caches[index] for index in sorted(trace.used_caches)], 1, 1)
         self.segments = Segments()
 
     @property
@@ -40,9 +49,9 @@ class Stage:
         """Whether several sequences can share a batch."""
         return self.layout.batchable
 
-    def boundary(self, call: int) -> Boundary:
-        """What leaves `call`."""
-        return self._trace.boundaries[call]
+    def parcels(self, cut: int, rows: int, length: int) -> list[Parcel]:
+        """What travels across `cut` of an item of `rows` and `length`."""
+        return [Parcel(form.shape(rows, length), form.dtype) for form in self._trace.crossing(cut)]
 
     def apply(self, operation: CacheOperation) -> None:
         """Carry out one operation on the caches."""
@@ -72,17 +81,16 @@ class Stage:
             case Drop():
                 self.segments.drop(operation.key)
 
-    def forward(self, item: Item, incoming: mx.array | None, tokens: mx.array | None = None) -> mx.array:
-        """Run this stage's layers on `item`: from its tokens, or from the `incoming` hidden state of the stage before.
+    def forward(self, item: Item, incoming: list[mx.array], tokens: mx.array | None = None) -> list[mx.array]:
+        """Run this stage's layers on `item`: from its tokens, or from what is `incoming` from the stage before.
 
         `tokens` [rows, length], where given, stand for the item's.
 
-        Returns the hidden state [rows, length, width] for the next stage, not yet evaluated.
+        Returns what the next stage needs, nearly always one hidden state [rows, length, width]; not yet evaluated.
         """
         self._walk.at_once = True
         self._pass(mx.array(item.tokens) if tokens is None else tokens, item, incoming)
         self._walk.at_once = False
-        assert self._walk.outgoing is not None
         return self._walk.outgoing
 
     def forward_whole(self, tokens: mx.array, item: Item) -> mx.array | None:
@@ -90,17 +98,16 @@ class Stage:
 
         Returns logits as `finish` does, or None where the item wants none; neither is evaluated.
         """
-        output: mx.array = self._pass(tokens, item, None)
+        output: mx.array = self._pass(tokens, item, [])
         if item.logits == "none":
             return None
         if item.length == 1 or item.logits == "all":
             return output
         if self._trace.obstacle:
-            return _at_last_positions(output, item)
-        assert self._walk.outgoing is not None
+            return _LOGITS.at_positions(output, item.last_positions)
         return self.finish(self.leaving(self._walk.outgoing, item), item)
 
-    def probe(self, item: Item, incoming: mx.array | None) -> None:
+    def probe(self, item: Item, incoming: list[mx.array]) -> None:
         """Build the graph of `item` without computing it: what the model cannot do raises here."""
         self._pass(mx.array(item.tokens), item, incoming)
 
@@ -108,14 +115,18 @@ class Stage:
         """Forget all batches."""
         self._batches.clear()
 
-    def leaving(self, hidden: mx.array, item: Item) -> mx.array:
-        """Of what the last layer returned, the positions that the tail needs."""
-        return hidden if item.leaving_length() == item.length else _at_last_positions(hidden, item)
+    def leaving(self, outgoing: list[mx.array], item: Item) -> list[mx.array]:
+        """Of what the last stage hands on, the positions that the tail needs."""
+        if item.leaving_length() == item.length:
+            return outgoing
+        forms = self._trace.crossing(len(self._trace.layer_of_call))
+        return [form.at_positions(each, item.last_positions) for form, each in zip(forms, outgoing, strict=True)]
 
-    def finish(self, hidden: mx.array, item: Item) -> mx.array:
-        """The model's tail on what left the last layer: logits [rows, positions, vocabulary], not evaluated."""
-        self._walk.finish(hidden)
-        logits: mx.array = self._model(mx.zeros(hidden.shape[:2], mx.int32), cache=self._no_caches)
+    def finish(self, leaving: list[mx.array], item: Item) -> mx.array:
+        """The model's tail on what left the last stage: logits [rows, positions, vocabulary], not evaluated."""
+        shape = (item.rows, item.leaving_length())
+        self._walk.finish(leaving, *shape)
+        logits: mx.array = self._model(mx.zeros(shape, mx.int32), cache=self._caches_of_tail())
         return logits
 
     def caches(self, batch: int) -> list[Any]:
@@ -126,21 +137,21 @@ class Stage:
         """The arrays in the caches of `batch`, to be evaluated."""
         return self._batches[batch].state
 
-    def _pass(self, tokens: mx.array, item: Item, incoming: mx.array | None) -> Any:
+    def _caches_of_tail(self) -> list[Any]:
+        """Caches that the tail may look at; no layer changes them, and those that the model itself changes are new."""
+        caches = list(self._tail_caches)
+        for index in self._uncalled:
+            caches[index] = make_prompt_cache(self._model)[index]
+        return caches
+
+    def _pass(self, tokens: mx.array, item: Item, incoming: list[mx.array]) -> Any:
         caches = self._batches[item.batch]
         if item.lengths:
             caches.pad(item.lengths, item.length)
-        self._walk.run(self._calls, incoming)
+        self._walk.run(self._calls, incoming, item.rows, item.length)
         output = self._model(tokens, cache=caches.view)
         caches.feed_ghosts(item.length)
         if item.lengths:
             caches.unpad()
         caches.shed()
         return output
-
-
-def _at_last_positions(values: mx.array, item: Item) -> mx.array:
-    """`values` [rows, length, ...] at each row's last token: [rows, 1, ...]."""
-    if not item.lengths:
-        return values[:, -1:]
-    return values[mx.arange(item.rows), mx.array(item.last_positions)][:, None]

@@ -7,7 +7,6 @@ from mlxserve.pipeline.conveyor import Conveyor
 from mlxserve.pipeline.link import AtBarrier, Enter, Link, Message
 from mlxserve.pipeline.plan import Plan
 from mlxserve.pipeline.relay import Relay
-from mlxserve.pipeline.selftest import RelayTimes, TimeRelay, exchange_patterns
 from mlxserve.pipeline.stage import Stage
 from mlxserve.pipeline.trace import Tracer
 
@@ -19,25 +18,15 @@ class RelayLoop:
         self, stage: Stage, relay: Relay, rank: int, split: list[range], link: Link, tracer: Tracer | None = None
     ) -> None:
         self._link = link
-        self._relay = relay
-        self._rank = rank
-        self._world_size = len(split)
         self._tick = 0
         self.conveyor = Conveyor(stage, relay, rank, split, self._barrier, tracer)
 
     def carry_out(self, message: Message) -> None:
-        """Carry out what rank 0 sent: a plan, which must be the next, or a part in timing the relay.
-
-        Raises RankLost if it is neither.
-        """
+        """Carry out what rank 0 sent: a plan, which must be the next. Raises RankLost if it is not."""
         match message:
             case Plan() if message.tick == self._tick + 1:
                 self._tick = message.tick + message.empty_ticks
                 self.conveyor.advance(message)
-            case TimeRelay():
-                self._link.send(exchange_patterns(self._relay, self._rank, self._world_size, message.sizes))
-            case RelayTimes():
-                self._relay.prefer(message.seconds)
             case _:
                 raise RankLost(f"out of step with rank 0 after tick {self._tick}: {message}")
 

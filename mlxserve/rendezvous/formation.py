@@ -51,7 +51,13 @@ class Formation(msgspec.Struct, frozen=True):
         """`settings` for an engine of this group: layers per rank are named for the whole one alone."""
         if self.is_whole:
             return settings
-        return msgspec.structs.replace(settings, place=self.place, split=())
+        limits = settings.memory_limit
+        return msgspec.structs.replace(
+            settings,
+            place=msgspec.structs.replace(self.place, capacity=settings.place.capacity),
+            split=(),
+            memory_limit=tuple(limits[rank] for rank in self.members) if len(limits) > 1 else limits,
+        )
 
     @contextlib.contextmanager
     def variables(self, inherited: Mapping[str, str]) -> Iterator[tuple[dict[str, str], list[int]]]:

@@ -48,14 +48,16 @@ class ScriptedEngine:
     def find_model(self, folder: Path) -> None:
         self.client.receive(messages.ModelFound(str(folder)))
 
-    def become_ready(self, context_length: int = 1000, vocab_size: int = 320, cuttable: bool = True) -> None:
+    def become_ready(
+        self, context_length: int = 1000, vocab_size: int = 320, cuttable: bool = True, batched: bool = True
+    ) -> None:
         ready = Ready(
             model_type="qwen3",
             vocab_size=vocab_size,
             context_length=context_length,
             backend="ring",
             layers=28,
-            batched=True,
+            batched=batched,
             cuttable=cuttable,
             ranks=RANKS,
         )

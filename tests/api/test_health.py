@@ -26,14 +26,23 @@ async def test_a_healthy_cluster(http: httpx.AsyncClient) -> None:
         "world_size": 2,
         "model": "mlx-community/Tiny-8bit",
         "gpu_memory_gb": 1.7,
+        "parallel": "pipeline",
         "pipeline": "allreduce",
         "distributed": True,
+        "batched": True,
     }
     assert expected.items() <= health.items()
     assert [rank["layers"] for rank in health["ranks"]] == [[0, 13], [14, 27]]
     assert health["ranks"][1]["host"] == "mini-2"
     assert health["ranks"][1]["memory_gb"] == 1.6
     assert health["ranks"][1]["tokens_per_second"] == 21.3
+
+
+async def test_a_model_whose_sequences_run_one_after_another_is_told(
+    http: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    engine.become_ready(batched=False)
+    assert (await http.get("/health")).json()["batched"] is False
 
 
 async def test_while_the_model_loads_all_is_503(

@@ -60,7 +60,7 @@ class Staged:
         self.busy_seconds, self.tokens = 0.0, 0
         self._stages = [stage(ranks, rank) for rank in range(ranks)]
         self._plans: deque[Plan | None] = deque([None] * ranks, maxlen=ranks)
-        self._hidden: list[mx.array | None] = [None] * ranks
+        self._handed: list[list[mx.array]] = [[]] * ranks
 
     @property
     def in_flight(self) -> bool:
@@ -78,16 +78,16 @@ class Staged:
 
     def _advance(self, plan: Plan) -> mx.array | None:
         self._plans.appendleft(plan)
-        incoming = [None, *self._hidden[:-1]]
+        incoming: list[list[mx.array]] = [[], *self._handed[:-1]]
         for rank, (stage, due) in enumerate(zip(self._stages, self._plans, strict=True)):
-            self._hidden[rank] = None
+            self._handed[rank] = []
             for operation in due.operations if due else []:
                 stage.apply(operation)
             if due and due.item:
-                self._hidden[rank] = stage.forward(due.item, incoming[rank])
-                mx.eval(self._hidden[rank], stage.state(due.item.batch))
-        last, due = self._hidden[-1], self._plans[-1]
-        if last is None or due is None or due.item is None or due.item.logits == "none":
+                self._handed[rank] = stage.forward(due.item, incoming[rank])
+                mx.eval(self._handed[rank], stage.state(due.item.batch))
+        last, due = self._handed[-1], self._plans[-1]
+        if not last or due is None or due.item is None or due.item.logits == "none":
             return None
         return self._stages[0].finish(self._stages[-1].leaving(last, due.item), due.item)
 

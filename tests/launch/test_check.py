@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,13 @@ def test_ranks_on_this_machine_are_checked_for_scripts() -> None:
     assert set(report["findings"][0]) == {"host", "subject", "level", "message", "advice"}
     assert report["group"]["exit_code"] == 0
     assert "ok  relay  exact to the bit on 2 ranks" in report["group"]["lines"]
+    (split,) = (line for line in report["group"]["lines"] if line.startswith("ok  split"))
+    expected = re.fullmatch(
+        r"ok  split  4 \+ 4 layers: a token is expected to take (\S+) \+ (\S+) = (\S+) ms to compute", split
+    )
+    assert expected
+    assert float(expected[1]) + float(expected[2]) == pytest.approx(float(expected[3]), abs=0.011)
+    assert float(expected[1]) > float(expected[2]) > 0  # the head is on rank 0
 
 
 def test_a_group_that_fails_is_told_to_scripts_with_its_exit_code() -> None:

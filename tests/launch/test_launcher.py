@@ -333,6 +333,8 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path, command: str) -> None:
     [
         (("-n", "2", "--tempp", "1"), "unrecognized arguments: --tempp 1"),
         (("-n", "2", "--split", "14,14,14"), "--split names layers for 3 ranks, but there are 2"),
+        (("-n", "2", "--split", "14,14", "--parallel", "tensor"), "--split gives each rank whole layers"),
+        (("-n", "2", "--min-ranks", "1", "--parallel", "tensor"), "heads may not be divisible by fewer ranks"),
         (("-n", "0"), "argument -n: must be a whole number from 1 to 64, not '0'"),
         (("-n", "2", "--hostfile", "hosts.json"), "not allowed with argument"),
         (("--hostfile", "nowhere.json"), "nowhere.json doesn't exist"),

@@ -90,6 +90,7 @@ def test_a_file_of_another_kind_is_told(sharded: Path) -> None:
         ("{", "is not JSON"),
         ("[]", "names no model_type"),
         ("{}", "names no model_type"),
+        ('{"model_type": "olmo"}', "has the model type 'olmo', which needs a package that is not here"),
         ('{"model_type": "hal9000"}', "has the model type 'hal9000', which this version of mlx-lm cannot run"),
     ],
 )

@@ -58,6 +58,7 @@ def test_each_rank_has_a_card(visit: Visit, server: Server) -> None:
         expect(one.locator('[data-field="layers"]')).to_have_text(layers)
         expect(one.locator('[data-field="device"]')).to_have_text(re.compile("cpu"))
         expect(one.locator('[data-field="link"]')).to_have_text(re.compile(r"[\d.]+ (µs|ms)"))
+        expect(one.locator('[data-field="expected"]')).to_have_text(re.compile(r"[\d.]+ (µs|ms)"))
         expect(one.locator('[data-memory="weights"]')).to_have_text(re.compile(r"\d+ MB"))
         assert int(one.locator('[data-memory="weights"]').get_attribute("data-bytes") or 0) > 200e6
 
@@ -124,6 +125,7 @@ def test_figures_are_those_of_health(visit: Visit, server: Server) -> None:
     expect(page.locator("#top-model")).to_have_text("demo")
     expect(page.locator('[data-figure="layers"]')).to_have_text("30")
     expect(page.locator('[data-figure="context"]')).to_have_text(f"{health['context_length']:,} tokens")
+    expect(page.locator('[data-figure="parallel"]')).to_have_text("pipeline")
     expect(page.locator('[data-figure="backend"]')).to_have_text("ring")
     expect(page.locator('[data-figure="open-requests"]')).to_have_text("0")
     for rank in (0, 1):

@@ -22,26 +22,24 @@ class Meetings:
 
     def __init__(self, ranks: int) -> None:
         self._been = [0] * ranks
-        self._parcels: list[list[Parcel | None]] = []
-        self._given: dict[tuple[int, int], mx.array] = {}
+        self._parcels: list[list[list[Parcel]]] = []
+        self._given: dict[tuple[int, int], list[mx.array]] = {}
 
-    def give(self, rank: int, parcels: list[Parcel | None], mine: mx.array | None) -> int:
+    def give(self, rank: int, parcels: list[list[Parcel]], mine: list[mx.array]) -> int:
         """`rank` enters its next exchange, whose number is returned."""
         number = self._been[rank]
         self._been[rank] += 1
         if number == len(self._parcels):
             self._parcels.append(parcels)
         assert self._parcels[number] == parcels, "the ranks do not agree on what travels"
-        if mine is None:
-            assert parcels[rank] is None
-        else:
-            assert parcels[rank] == Parcel(tuple(mine.shape), mine.dtype)
+        assert parcels[rank] == [Parcel(tuple(array.shape), array.dtype) for array in mine]
+        if mine:
             self._given[number, rank] = mine
         return number
 
-    def take(self, number: int, giver: int) -> mx.array | None:
+    def take(self, number: int, giver: int) -> list[mx.array]:
         """What `giver` gives, which may be nothing."""
-        return self._given.pop((number, giver)) if self._parcels[number][giver] else None
+        return self._given.pop((number, giver)) if self._parcels[number][giver] else []
 
     @property
     def over(self) -> bool:
@@ -60,7 +58,7 @@ class MeetingRelay:
         self._before = (rank - 1) % ranks
         self._let_others_come = let_others_come
 
-    def exchange(self, parcels: list[Parcel | None], mine: mx.array | None) -> mx.array | None:
+    def exchange(self, parcels: list[list[Parcel]], mine: list[mx.array]) -> list[mx.array]:
         """See Relay."""
         number = self._meetings.give(self._rank, parcels, mine)
         self._let_others_come()

@@ -40,12 +40,12 @@ def check(relay: Relay, place: Place, index: int, way: Way, givers: list[int]) -
     before = (place.rank - 1) % place.world_size
     sent = [messages(rank)[index] for rank in range(place.world_size)]
     mx.eval(sent)
-    parcels = [Parcel(tuple(one.shape), one.dtype) if rank in givers else None for rank, one in enumerate(sent)]
-    received = relay.exchange(parcels, sent[place.rank] if place.rank in givers else None, way)
-    same = (received is not None) == (before in givers)
-    if received is not None:
-        bits = mx.uint32 if received.dtype.size == 4 else mx.uint16
-        same = same and bool(mx.array_equal(received.view(bits), sent[before].view(bits)).item())
+    parcels = [[Parcel(tuple(one.shape), one.dtype)] if rank in givers else [] for rank, one in enumerate(sent)]
+    received = relay.exchange(parcels, [sent[place.rank]] if place.rank in givers else [], way)
+    same = len(received) == (before in givers)
+    for array in received:
+        bits = mx.uint32 if array.dtype.size == 4 else mx.uint16
+        same = same and bool(mx.array_equal(array.view(bits), sent[before].view(bits)).item())
     if place.rank == 0:
         print(json.dumps({"index": index, "way": way, "givers": givers, "same": same}))
     if not same:

@@ -1,49 +1,51 @@
-"""Every model type of the shared configs, split over real ranks, against mlx-lm's own model on one."""
+"""Every model type of the installed mlx-lm, split over two and three ranks, against mlx-lm's own model on one."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from tests.pipeline.group_program import run_on_ranks
+from mlxserve.errors import UserError
+
+from .comparison import CONFIGS, NEEDS_METAL, Expected, split_in_one_process, tiny
+from .group_program import run_on_ranks
+from .models_md import DOCUMENT, installed_types
 
 pytestmark = pytest.mark.long
 
-HERE = Path(__file__).parent
-TYPES = [entry["model_type"] for entry in json.loads((HERE / "model-configs.json").read_text())]
-NEEDS_METAL = {"bitnet"}
-REFUSED = {
-    "afm7": "it reads its layers' caches again after the last layer",
-    "deepseek_v41": "what its layers hand on is not one array",
-    "gemma3n": "what its layers hand on is not one array",
-    "gemma4_text": "what its layers hand on is not one array",
-    "hunyuan": "what its layers hand on is not one array",
-    "rwkv7": "what its layers hand on is not one array",
+MOST_RANKS = {"deepseek_v41": 2, "iquestloopcoder": 1}
+"""Types that cannot be split over three ranks."""
+REFUSALS = {
+    "deepseek_v41": "this model of type 'deepseek_v41' cannot be split over more than 2 ranks: its layers leave arrays",
+    "iquestloopcoder": "model type 'iquestloopcoder' cannot be split over ranks: it does not call its layers one after",
 }
-"""Types whose layers share caches or hand on more than the hidden state."""
-NOT_BATCHED = {"gemma2", "llama4", "phi3small"}
-"""mlx-lm itself raises for padded rows of these, or has no batch cache for them."""
+NOT_BATCHED = {
+    *("afm7", "bailing_moe_linear", "deepseek_v41", "falcon_mamba", "gemma2", "gpt_bigcode", "jamba", "llama4"),
+    *("longcat_flash_ngram", "mamba", "nemotron_h", "olmo_hybrid", "phi3small"),
+}
+"""mlx-lm itself raises for padded rows of these, gives other tokens, or has no batch cache for them."""
+OVER_PROCESSES = ["hunyuan", "gemma3n", "gemma4_text", "kimi_k3", "nemotron_h", "qwen2", "rwkv7", "talkie"]
+"""Types between whose ranks all kinds of things travel."""
 
 
-@pytest.fixture(scope="module", params=[2, 3])
-def reports(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
-    reports = run_on_ranks("tests.pipeline.types_program", request.param, timeout=600)
-    return {report["type"]: report for report in reports}
+@pytest.mark.parametrize("model_type", sorted(set(CONFIGS) - NEEDS_METAL))
+def test_logits_over_several_ranks_are_those_of_one_rank_bit_by_bit(model_type: str) -> None:
+    expected = Expected(tiny(model_type))
+    assert expected.batchable == (model_type not in NOT_BATCHED)
+    for ranks in (2, 3):
+        if ranks <= MOST_RANKS.get(model_type, ranks):
+            pipeline = split_in_one_process(tiny(model_type), ranks, expected.batchable)
+            assert expected.differences(pipeline) == [], f"on {ranks} ranks"
+        else:
+            with pytest.raises(UserError, match=REFUSALS[model_type]):
+                split_in_one_process(tiny(model_type), ranks, expected.batchable)
 
 
-@pytest.mark.parametrize("model_type", [name for name in TYPES if name not in NEEDS_METAL])
-def test_logits_over_several_ranks_are_those_of_one_rank_bit_by_bit(
-    reports: dict[str, dict[str, Any]], model_type: str
-) -> None:
-    report = reports[model_type]
-    if model_type in REFUSED:
-        assert report["refusal"].startswith(f"model type '{model_type}' cannot be split over ranks: ")
-        assert REFUSED[model_type] in report["refusal"]
-        return
-    expected = {"type": model_type, "refusal": "", "alone 1": True, "alone 7": True, "alone 700": True, "reused": True}
-    if model_type not in NOT_BATCHED:
-        expected["batched"] = True
-    assert report == expected
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_what_travels_between_processes_arrives_unchanged(ranks: int) -> None:
+    reports = run_on_ranks("tests.pipeline.types_program", ranks, *OVER_PROCESSES, timeout=300)
+    assert reports == [{"type": model_type, "differences": []} for model_type in OVER_PROCESSES]
+
+
+def test_every_type_of_mlx_lm_is_in_the_list() -> None:
+    rows = [line.split("|")[1].strip() for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")]
+    assert rows == [f"`{model_type}`" for model_type in installed_types()]

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 
-from mlxserve.config import Place, Settings
+import msgspec
+
+from mlxserve.config import Capacity, Place, Settings
 from mlxserve.rendezvous.formation import Formation, named
 
 RING = (("10.0.0.1:5000", "10.0.1.1:5001"), ("10.0.0.2:5002",), ("10.0.0.3:5003",))
@@ -36,6 +38,15 @@ def test_a_rank_moves_up_where_others_are_missing() -> None:
 
 def test_layers_that_were_named_for_the_whole_group_are_split_anew() -> None:
     assert Formation(TRIO, (0, 2)).settings(Settings(TRIO, split=(1, 2, 3))).split == ()
+
+
+def test_each_rank_that_is_there_keeps_its_own_memory_limit_and_what_its_machine_has() -> None:
+    place = msgspec.structs.replace(TRIO, capacity=Capacity(5, 7.0))
+    settings = Formation(TRIO, (0, 2)).settings(Settings(place, memory_limit=(10, 20, 30)))
+    assert settings.memory_limit == (10, 30)
+    assert settings.own_memory_limit == 30
+    assert settings.place.capacity == Capacity(5, 7.0)
+    assert Formation(TRIO, (0, 2)).settings(Settings(TRIO, memory_limit=(10,))).own_memory_limit == 10
 
 
 def test_the_process_reads_its_ring_from_a_file_without_a_name() -> None:

@@ -15,8 +15,9 @@ ENGINE_SECONDS = 60.0
 class Ranks(list[BareRank]):
     """Those that run now, by their numbers."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, *flags: str) -> None:
         """Start `number` ranks of the demo model; `folder` takes their hosts file."""
+        self._flags = flags
         self._hostfile, self._port = write_hostfile(folder, number), free_port()
         ring = [int(address.rpartition(":")[2]) for (address,) in json.loads(self._hostfile.read_text())]
         self.ports = [self._port, *ring]
@@ -43,5 +44,5 @@ class Ranks(list[BareRank]):
             rank.close()
 
     def _start(self, rank: int) -> BareRank:
-        self.started.append(BareRank(rank, self._hostfile, self._port))
+        self.started.append(BareRank(rank, self._hostfile, self._port, *self._flags))
         return self.started[-1]

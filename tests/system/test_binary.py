@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from mlxserve.models.demo import demo_file
+from mlxserve.models.source import find_model
+from tests.models.adapters import write_adapter
 from tests.ports import free_port
 from tests.system.server import Server
 from tests.system.test_chat import ask_streamed
@@ -25,10 +27,10 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def serving(binary: Path, cache: Path) -> Server:
+def serving(binary: Path, cache: Path, *flags: str) -> Server:
     port = free_port()
     command = [str(binary), "serve", "--model", str(demo_file()), "--model-name", "demo", "--port", str(port)]
-    server = Server(command, port, {"XDG_CACHE_HOME": str(cache)})
+    server = Server([*command, *flags], port, {"XDG_CACHE_HOME": str(cache)})
     server.wait_until("healthy")
     return server
 
@@ -63,3 +65,12 @@ def test_a_server_that_cannot_be_unpacked_again_says_so_and_ends(
     os.kill(engine, signal.SIGKILL)
     assert server.exit_code(60) == 3
     assert f"{copy} is damaged" in server.output
+
+
+def test_an_adapter_is_added_to_the_model(own: Own, binary: Path, cache: Path, tmp_path: Path) -> None:
+    demo = find_model("demo", print).folder
+    kinds = [write_adapter(tmp_path / kind, demo, kind, size=0.02, layers=25) for kind in ("lora", "dora")]
+    for adapter in kinds:
+        server = own(serving(binary, cache, "--adapter", str(adapter)))
+        assert ask_streamed(server)
+        server.close()

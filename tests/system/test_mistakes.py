@@ -93,8 +93,8 @@ def test_ranks_that_are_started_with_different_splits(own: Own, tmp_path: Path) 
     hostfile, port = write_hostfile(tmp_path, 2), free_port()
     first = own(BareRank(0, hostfile, port, "--split", "10,20"))
     second = own(BareRank(1, hostfile, port, "--split", "20,10"))
-    ends_with(first, 2, "start all ranks with the same --model, --split and --dtype")
-    ends_with(second, 2, "start all ranks with the same --model, --split and --dtype")
+    ends_with(first, 2, "start all ranks with the same --model, --adapter, --split, --dtype and --parallel")
+    ends_with(second, 2, "start all ranks with the same --model, --adapter, --split, --dtype and --parallel")
 
 
 def test_ranks_whose_models_have_different_configs(own: Own, tmp_path: Path) -> None:

@@ -19,10 +19,14 @@ BY_HAND = 1.0
 """What a node needs to start that is started by hand."""
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["two ranks", "three ranks"])
+@pytest.fixture(
+    scope="module",
+    params=[(2,), (3,), (3, "--parallel", "tensor")],
+    ids=["two ranks", "three ranks", "three ranks, tensor parallel"],
+)
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     """Two ranks, then three; of three, what is done to rank 1 is done to the one in the middle."""
-    ranks = Ranks(tmp_path_factory.mktemp("ranks"), request.param)
+    ranks = Ranks(tmp_path_factory.mktemp("ranks"), *request.param)
     yield ranks
     ranks.close()
 

@@ -18,13 +18,17 @@ class LinkTraffic(msgspec.Struct, frozen=True):
 
 
 class RankTraffic(msgspec.Struct, frozen=True):
-    """One rank. `layers`: the first and the last, the last before the first while they are not known."""
+    """One rank. `layers`: the first and the last, the last before the first while they are not known.
+
+    `expected_seconds`: what a token takes there by the bytes that are read and the speed that was measured.
+    """
 
     rank: int
     host: str
     device: str
     pid: int
     layers: tuple[int, int]
+    expected_seconds: float | None
     memory: MemoryFacts
     busy: float
     tokens_per_second: float
@@ -58,6 +62,7 @@ def _rank(facts: RankFacts, progress: str) -> RankTraffic:
         facts.device,
         facts.pid,
         (facts.first_layer, facts.last_layer),
+        facts.expected_seconds or None,
         facts.memory,
         facts.busy,
         facts.tokens_per_second,

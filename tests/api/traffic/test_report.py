@@ -29,7 +29,14 @@ async def traffic(http: httpx.AsyncClient) -> dict[str, Any]:
 async def test_each_rank_shows_its_memory_and_its_link(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
     memory = MemoryFacts(weights=5, kv=4, prefix=3, cache=2, free=10, total=100)
     engine.client.receive(
-        Figures([msgspec.structs.replace(RANKS[0], memory=memory, link=LinkFacts(1, 0.0004, 8000.0)), RANKS[1]])
+        Figures(
+            [
+                msgspec.structs.replace(
+                    RANKS[0], expected_seconds=0.012, memory=memory, link=LinkFacts(1, 0.0004, 8000.0)
+                ),
+                RANKS[1],
+            ]
+        )
     )
     told = await traffic(http)
     assert told["status"]["status"] == "healthy"
@@ -40,12 +47,14 @@ async def test_each_rank_shows_its_memory_and_its_link(http: httpx.AsyncClient, 
         "device": "M4",
         "pid": 11,
         "layers": [0, 13],
+        "expected_seconds": 0.012,
         "memory": {"weights": 5, "kv": 4, "prefix": 3, "cache": 2, "free": 10, "total": 100},
         "busy": 0.5,
         "tokens_per_second": 21.3,
         "link": {"to": 1, "latency": 0.0004, "bytes_per_second": 8000.0},
         "progress": "",
     }
+    assert told["ranks"][1]["expected_seconds"] is None
     assert told["ranks"][1]["link"] == {"to": None, "latency": None, "bytes_per_second": 0.0}
 
 
