@@ -14,6 +14,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import msgspec
 from mlx.utils import tree_flatten, tree_map
+from mlx_lm.models.cache import make_prompt_cache
 
 from mlxserve.config import Parallel, Place, Settings
 from mlxserve.errors import RankLost, UserError
@@ -120,8 +121,11 @@ def _share(model: nn.Module, group: mx.distributed.Group) -> tuple[int, int]:
     """Bytes of rank 0's part of `model`, and the sums that a token takes. Raises UserError if it cannot be cut."""
     shard_model(model, group)
     size = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
-    with counted() as sums:
-        trace_model(model, install_slots(model))
+    try:
+        with counted() as sums:
+            model(mx.zeros((1, 1), mx.int32), cache=make_prompt_cache(model))
+    except RAISED_BY_MODELS as error:
+        raise UserError(f"a share of its layers cannot be called: {error}") from error
     return size, sums()
 
 

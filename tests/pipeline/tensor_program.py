@@ -92,8 +92,7 @@ def logits_of(pipeline: Pipeline, model: LoadedModel) -> Iterator[mx.array]:
 def of_the_rank_before(relay: Relay, logits: mx.array, ranks: int) -> mx.array:
     """What that rank has in place of `logits`."""
     mx.eval(logits)
-    theirs = relay.exchange([Parcel(tuple(logits.shape), logits.dtype)] * ranks, logits)
-    assert theirs is not None
+    (theirs,) = relay.exchange([[Parcel(tuple(logits.shape), logits.dtype)]] * ranks, [logits])
     return theirs
 
 
