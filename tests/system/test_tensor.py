@@ -121,6 +121,24 @@ def test_without_a_mode_of_its_own_a_rank_does_as_rank_0_does(own: Own, tmp_path
     assert first.wait_until()["parallel"] == "tensor"
 
 
+def test_a_worker_without_the_model_is_given_what_it_takes_its_shares_of(own: Own, tmp_path: Path) -> None:
+    hostfile, port = write_hostfile(tmp_path, 2), free_port()
+    folder, empty = model_folder(tmp_path / "model", "qwen3"), tmp_path / "empty"
+    empty.mkdir()
+    first = own(BareRank(0, hostfile, port, *TENSOR, model=str(folder)))
+    second = own(BareRank(1, hostfile, port, *TENSOR, model=str(empty), environment={"HF_HUB_OFFLINE": "1"}))
+    one = own(start(1, model=str(folder)))
+    for server in (first, one):
+        server.wait_until()
+    assert "bytes of weights from rank 0" in second.output
+    assert texts(ask_at_once(first, QUESTIONS)) == texts(ask_each(one, QUESTIONS))
+
+
+def test_an_adapter_is_not_cut_into_shares(own: Own, tmp_path: Path) -> None:
+    server = own(start(2, *TENSOR, "--adapter", str(tmp_path)))
+    ends_with(server, 2, "--adapter is cut by whole layers alone: take --parallel pipeline")
+
+
 def test_check_tells_what_auto_would_take_and_why(own: Own) -> None:
     server = own(Server([MLXSERVE, "check", "-n", "2"], port=0))
     assert server.exit_code(60) == 0
