@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests.ports import free_port
 from tests.system.question import Question, ask_at_once
@@ -133,6 +133,43 @@ def test_figures_are_those_of_health(visit: Visit, server: Server) -> None:
         expect(card.locator('[data-field="pid"]')).to_have_text(re.compile(r"^\d+$"))
         expect(card.locator('[data-field="host"]')).not_to_be_empty()
         expect(card.locator('[data-field="link"]')).to_be_visible()
+
+
+def test_how_far_each_rank_has_come_is_seen_while_they_load(visit: Visit, server: Server) -> None:
+    page = visit(server, "cluster", faults=True)
+    told = {0: "reading layers 3/15", 1: "rank 0 gives 20 MB of 80 MB"}
+
+    def loading(route: Route) -> None:
+        report = route.fetch().json()
+        report["status"] |= {"status": "loading", "reason": "the ranks load the model"}
+        for rank in report["ranks"]:
+            rank["progress"] = told[rank["rank"]]
+        route.fulfill(json=report)
+
+    expect(page.locator("#state-word")).to_have_text("Healthy")
+    page.route("**/traffic?*", loading)
+    expect(page.locator("#state-word")).to_have_text("Loading")
+    expect(page.locator("#state-reason")).to_have_text("the ranks load the model")
+    for rank, width in ((0, 20), (1, 25)):
+        card = page.locator(f'[data-rank="{rank}"]')
+        expect(card).to_have_attribute("data-status", "loading")
+        progress = card.locator('[data-field="progress"]')
+        expect(progress.locator("p")).to_have_text(told[rank])
+        expect(progress.locator(".bar span")).to_have_attribute("style", re.compile(f"width: {width}%"))
+    page.unroute("**/traffic?*")
+    expect(page.locator("#state-word")).to_have_text("Healthy")
+
+
+def test_ranks_that_have_shares_of_every_layer_say_so(visit: Visit, server: Server) -> None:
+    page = visit(server, "cluster", faults=True)
+
+    def shared(route: Route) -> None:
+        route.fulfill(json=route.fetch().json() | {"parallel": "tensor"})
+
+    page.route("**/health", shared)
+    page.reload()
+    for rank in (0, 1):
+        expect(page.locator(f'[data-rank="{rank}"] [data-field="layers"]')).to_have_text("a share of all 30")
 
 
 def test_a_server_without_one_of_its_ranks_says_so(visit: Visit, tmp_path: Path) -> None:
