@@ -6,15 +6,12 @@ Each section in both looks, on a desk and on a telephone, of two ranks under loa
 from __future__ import annotations
 
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.page.conftest import FLAGS, NARROW, WIDE
-from tests.system.question import Question, ask_at_once
+from tests.system.question import Question, ask_at_once, kept_busy
 from tests.system.server import Server, start
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -30,7 +27,8 @@ def main() -> None:
     server = start(2)
     try:
         server.wait_until("healthy")
-        with sync_playwright() as playwright, loaded(server):
+        ask_at_once(server, LOAD)  # so that there is something to see at once
+        with sync_playwright() as playwright, kept_busy(server, LOAD):
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             for look in ("light", "dark"):
                 for width, size in SIZES.items():
@@ -65,25 +63,6 @@ def prepare(page: Page, section: str) -> None:
         page.wait_for_timeout(4000)
     if section == "traffic":
         expect(page.locator("#recent-requests tbody tr").first).to_be_visible()
-
-
-@contextmanager
-def loaded(server: Server) -> Iterator[None]:
-    """Questions are asked again and again meanwhile; the first round is over when this begins."""
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            ask_at_once(server, LOAD)
-
-    asking = threading.Thread(target=ask)
-    first = threading.Thread(target=lambda: ask_at_once(server, LOAD))
-    first.start()
-    first.join()
-    asking.start()
-    yield
-    over.set()
-    asking.join()
 
 
 if __name__ == "__main__":

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Locator, Route, expect
 
 from tests.ports import free_port
-from tests.system.question import Question, ask_at_once
+from tests.system.question import Question, ask_at_once, kept_busy
 from tests.system.ranks import Ranks
 from tests.system.server import BareRank, Server, start, write_hostfile
 
@@ -23,24 +20,6 @@ RECOVERY = 60_000
 """Milliseconds."""
 MEMORY = ("weights", "kv", "prefix", "cache", "other", "free")
 LONG = [Question(f"{number}: " + "tell me about the sea. " * 40, 16) for number in range(3)]
-
-
-@contextmanager
-def answering(server: Server) -> Iterator[None]:
-    """Keeps `server` at reading long prompts and writing several answers."""
-    enough = threading.Event()
-
-    def ask() -> None:
-        while not enough.is_set():
-            ask_at_once(server, LONG)
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield
-    finally:
-        enough.set()
-        asking.join()
 
 
 def bytes_of(shown: Locator) -> int:
@@ -77,7 +56,7 @@ def test_what_flows_is_seen_while_it_flows(visit: Visit, server: Server) -> None
     flow, steps = page.locator("section.flow"), page.locator('[data-flow="decode_steps"]')
     expect(flow.locator(".stations li")).to_have_count(2)
     expect(steps).to_have_text("nothing is written")
-    with answering(server):
+    with kept_busy(server, LONG):
         expect(flow.locator(".lane i.step")).not_to_have_count(0)
         expect(steps).to_have_text(re.compile(r"^[\d.]+ decode steps/s, [\d.]+ answers each$"))
         expect(flow.locator(".lane i.chunk")).not_to_have_count(0)
@@ -96,7 +75,7 @@ def test_what_flows_is_seen_while_it_flows(visit: Visit, server: Server) -> None
 
 def test_the_flow_stands_still_for_those_who_wish_that(visit: Visit, server: Server) -> None:
     page = visit(server, "cluster", reduced_motion="reduce")
-    with answering(server):
+    with kept_busy(server, LONG):
         expect(page.locator('[data-flow="decode_steps"]')).to_have_text(re.compile("answers each"))
         assert page.locator(".lane i").count() == 0
 
@@ -106,7 +85,7 @@ def test_what_fills_each_memory_is_told_in_parts(visit: Visit, server: Server) -
     expect(page.locator("#state-word")).to_have_text("Healthy")
     cards = [page.locator(f'[data-rank="{rank}"]') for rank in (0, 1)]
     ranks = [{part: card.locator(f'[data-memory="{part}"]') for part in MEMORY} for card in cards]
-    with answering(server):
+    with kept_busy(server, LONG):
         for parts in ranks:
             expect(parts["kv"]).to_have_text(re.compile("[1-9]"))
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +73,24 @@ def ask_at_once(
             return await ask_all(client, questions, at_piece)
 
     return asyncio.run(run())
+
+
+@contextmanager
+def kept_busy(server: Server, questions: Sequence[Question]) -> Iterator[None]:
+    """Asks `questions` together, again and again, until the end of the block."""
+    enough = threading.Event()
+
+    def ask_again() -> None:
+        while not enough.is_set():
+            ask_at_once(server, questions)
+
+    asking = threading.Thread(target=ask_again)
+    asking.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        asking.join()
 
 
 async def ask_all(
