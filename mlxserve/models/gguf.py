@@ -66,6 +66,17 @@ class GgufFile(msgspec.Struct, frozen=True):
                 except (struct.error, UnicodeDecodeError, ValueError, KeyError) as error:
                     raise UserError(f"{path} is cut short or damaged ({error}): get it again.") from error
 
+    def setting(self, key: str, default: Any = None) -> Any:
+        """A value of the file's architecture."""
+        return self.metadata.get(f"{self.metadata['general.architecture']}.{key}", default)
+
+    def number(self, key: str, default: float | None = None) -> Any:
+        """Raises UserError if there is none, or several."""
+        value = self.setting(key, default)
+        if not isinstance(value, int | float):
+            raise UserError(f"{self.path} does not say its {key} (or says it layer by layer): it cannot be converted.")
+        return value
+
 
 class _Reader:
     def __init__(self, data: mmap.mmap) -> None:

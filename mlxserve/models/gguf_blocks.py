@@ -1,33 +1,40 @@
-"""GGUF's number formats as MLX's: plain floats as they are, 32-blocks as MLX's affine quantization, exactly.
+"""GGUF's number formats as MLX's: floats as they are, blocks as MLX's affine quantization wherever it can hold them.
 
-Blocks: https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h. Where a block says w = d * q + m, MLX says the
-same with one scale and one bias for each group of 32.
+Blocks: https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h. Where a block of 32 says w = d * q + m, MLX
+says exactly the same with one scale and one bias; of K formats see `gguf_k_blocks`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mlx.core as mx
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from mlxserve.models.gguf import GgufTensor
+from mlxserve.models.gguf_groups import GROUP, Bytes, Groups, Halves, packed
+from mlxserve.models.gguf_k_blocks import q4_k, q5_k, q6_k
 
-Bytes = npt.NDArray[np.uint8]
 Parts = dict[str, npt.NDArray[np.generic]]
 """What MLX calls weight, scales and biases; rows first."""
-
-GROUP = 32
-BLOCK_BYTES = {"Q4_0": 18, "Q4_1": 20, "Q8_0": 34}
-BITS = {"Q4_0": 4, "Q4_1": 4, "Q8_0": 8}
-FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
-SUPPORTED = (*FLOAT_BYTES, *BLOCK_BYTES)
 
 
 def bytes_of(tensor: GgufTensor) -> int:
     """Length in the file of a tensor of a supported type."""
     if tensor.type in FLOAT_BYTES:
         return tensor.size * FLOAT_BYTES[tensor.type]
-    return tensor.size // GROUP * BLOCK_BYTES[tensor.type]
+    layout = BLOCKS[tensor.type]
+    return tensor.size // layout.weights * layout.bytes
+
+
+def bytes_in_mlx(tensor: GgufTensor) -> int:
+    """Length of all its parts."""
+    if tensor.type in FLOAT_BYTES:
+        return bytes_of(tensor)
+    bits = BITS[tensor.type] + 32 / GROUP if tensor.type in BITS else 16
+    return int(tensor.size * bits / 8)
 
 
 def decode(tensor: GgufTensor, data: Bytes) -> Parts:
@@ -35,13 +42,15 @@ def decode(tensor: GgufTensor, data: Bytes) -> Parts:
     if tensor.type in FLOAT_BYTES:
         plain = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}[tensor.type]
         return {"weight": data.view(plain).reshape(tensor.shape)}
-    blocks = data.reshape(-1, BLOCK_BYTES[tensor.type])
-    packed, scales, biases = {"Q4_0": _q4_0, "Q4_1": _q4_1, "Q8_0": _q8_0}[tensor.type](blocks)
+    layout = BLOCKS[tensor.type]
+    content = layout.read(data.reshape(-1, layout.bytes))
+    if not isinstance(content, Groups):
+        return {"weight": content.reshape(tensor.shape)}
     rows = tensor.shape[:-1]
     return {
-        "weight": packed.view(np.uint32).reshape(*rows, -1),
-        "scales": scales.reshape(*rows, -1),
-        "biases": biases.reshape(*rows, -1),
+        "weight": packed(content.weights, BITS[tensor.type]).view(np.uint32).reshape(*rows, -1),
+        "scales": content.scales.reshape(*rows, -1),
+        "biases": content.biases.reshape(*rows, -1),
     }
 
 
@@ -51,29 +60,66 @@ def to_mlx(tensor: GgufTensor, part: npt.NDArray[np.generic]) -> mx.array:
     return array.view(mx.bfloat16) if tensor.type == "BF16" else array
 
 
-Halves = npt.NDArray[np.float16]
-
-
-def _q4_0(blocks: Bytes) -> tuple[Bytes, Halves, Halves]:
+def _q4_0(blocks: Bytes) -> Groups:
     scales = _halves(blocks, 0)
-    return _nibbles(blocks[:, 2:]), scales, scales * np.float16(-8)
+    return Groups(_nibbles(blocks[:, 2:]), scales, scales * np.float16(-8))
 
 
-def _q4_1(blocks: Bytes) -> tuple[Bytes, Halves, Halves]:
-    return _nibbles(blocks[:, 4:]), _halves(blocks, 0), _halves(blocks, 2)
+def _q4_1(blocks: Bytes) -> Groups:
+    return Groups(_nibbles(blocks[:, 4:]), _halves(blocks, 0), _halves(blocks, 2))
 
 
-def _q8_0(blocks: Bytes) -> tuple[Bytes, Halves, Halves]:
+def _q5_0(blocks: Bytes) -> Groups:
     scales = _halves(blocks, 0)
-    return np.ascontiguousarray(blocks[:, 2:] ^ 0x80), scales, scales * np.float16(-128)
+    return Groups(_five_bits(blocks[:, 2:]), scales, scales * np.float16(-16))
+
+
+def _q5_1(blocks: Bytes) -> Groups:
+    return Groups(_five_bits(blocks[:, 4:]), _halves(blocks, 0), _halves(blocks, 2))
+
+
+def _q8_0(blocks: Bytes) -> Groups:
+    scales = _halves(blocks, 0)
+    return Groups(blocks[:, 2:] ^ np.uint8(0x80), scales, scales * np.float16(-128))
 
 
 def _halves(blocks: Bytes, at: int) -> Halves:
-    return np.ascontiguousarray(blocks[:, at : at + 2]).view(np.float16)
+    return np.ascontiguousarray(blocks[:, at : at + 2]).view(np.float16).ravel()
 
 
-def _nibbles(packed: Bytes) -> Bytes:
-    """GGUF has weight i beside weight i + 16 in a byte, MLX has neighbours, the first one low."""
-    weights = np.concatenate([packed & 15, packed >> 4], axis=1)
-    pairs: Bytes = weights[:, 0::2] | weights[:, 1::2] << 4
-    return pairs
+def _nibbles(stored: Bytes) -> Bytes:
+    """GGUF has weight i beside weight i + 16 in a byte."""
+    return np.hstack([stored & 15, stored >> 4])
+
+
+def _five_bits(stored: Bytes) -> Bytes:
+    """The highest bits of all weights come first."""
+    highest = np.unpackbits(stored[:, :4], axis=1, bitorder="little")
+    return _nibbles(stored[:, 4:]) | highest << np.uint8(4)
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How the blocks of a type lie in a file, and what reads them."""
+
+    weights: int
+    """In a block."""
+    bytes: int
+    """Of a block."""
+    read: Callable[[Bytes], Groups | Halves]
+    """Takes [blocks, bytes]; gives halves where MLX has no such quantization."""
+
+
+FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+BLOCKS = {
+    "Q4_0": Layout(32, 18, _q4_0),
+    "Q4_1": Layout(32, 20, _q4_1),
+    "Q5_0": Layout(32, 22, _q5_0),
+    "Q5_1": Layout(32, 24, _q5_1),
+    "Q8_0": Layout(32, 34, _q8_0),
+    "Q4_K": Layout(256, 144, q4_k),
+    "Q5_K": Layout(256, 176, q5_k),
+    "Q6_K": Layout(256, 210, q6_k),
+}
+BITS = {"Q4_0": 4, "Q4_1": 4, "Q5_0": 5, "Q5_1": 5, "Q8_0": 8, "Q4_K": 4, "Q5_K": 5}
+"""Of those that stay quantized."""
+SUPPORTED = (*FLOAT_BYTES, *BLOCKS)

@@ -11,10 +11,11 @@ from mlx_lm.models.rope_utils import Llama3RoPE
 
 from mlxserve.errors import UserError
 from mlxserve.models.gguf import GgufFile
-from mlxserve.models.gguf_blocks import BITS, GROUP
+from mlxserve.models.gguf_blocks import BITS
 from mlxserve.models.gguf_family import ROPE_FACTORS, Family, mlx_name
+from mlxserve.models.gguf_groups import GROUP
 
-ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>")
+ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<end_of_turn>")
 """Control tokens that end an answer whatever the metadata name, as in llama.cpp."""
 LLAMA3_ROPE = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LLAMA3_CONTEXT = 8192
@@ -22,23 +23,23 @@ LLAMA3_CONTEXT = 8192
 
 def config_of(file: GgufFile, family: Family) -> dict[str, Any]:
     """Raises UserError if a needed key is missing or the rotary embedding is of an unknown kind."""
-    heads = _need(file, "attention.head_count")
-    width = _need(file, "embedding_length")
-    head_dim = _get(file, "attention.key_length", width // heads)
-    if _get(file, "rope.dimension_count", head_dim) != head_dim:
+    heads = file.number("attention.head_count")
+    width = file.number("embedding_length")
+    head_dim = file.number("attention.key_length", width // heads)
+    if file.number("rope.dimension_count", head_dim) != head_dim:
         raise UserError(f"{file.path} rotates only a part of each head, which is not supported for GGUF files.")
-    context = _need(file, "context_length")
-    base = float(_get(file, "rope.freq_base", 10000.0))
+    context = file.number("context_length")
+    base = float(file.number("rope.freq_base", 10000.0))
     return {
         "model_type": family.model_type,
         "architectures": [family.hf_class],
         "hidden_size": width,
-        "num_hidden_layers": _need(file, "block_count"),
-        "intermediate_size": _need(file, "feed_forward_length"),
+        "num_hidden_layers": file.number("block_count"),
+        "intermediate_size": file.number("feed_forward_length"),
         "num_attention_heads": heads,
-        "num_key_value_heads": _get(file, "attention.head_count_kv", heads),
+        "num_key_value_heads": file.number("attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "rms_norm_eps": float(_need(file, "attention.layer_norm_rms_epsilon")),
+        "rms_norm_eps": float(file.number("attention.layer_norm_rms_epsilon")),
         "max_position_embeddings": context,
         "rope_theta": base,
         "rope_scaling": _rope_scaling(file, head_dim, base, context),
@@ -46,20 +47,10 @@ def config_of(file: GgufFile, family: Family) -> dict[str, Any]:
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "attention_bias": "blk.0.attn_output.bias" in file.tensors,
         "mlp_bias": "blk.0.ffn_down.bias" in file.tensors,
+        **family.own_config(file),
         **_special_tokens(file),
-        **_quantization(file),
+        **_quantization(file, family),
     }
-
-
-def _get(file: GgufFile, key: str, default: Any) -> Any:
-    return file.metadata.get(f"{file.metadata['general.architecture']}.{key}", default)
-
-
-def _need(file: GgufFile, key: str) -> Any:
-    value = _get(file, key, None)
-    if not isinstance(value, int | float):
-        raise UserError(f"{file.path} does not say its {key} (or says it layer by layer): it cannot be converted.")
-    return value
 
 
 def _rows(file: GgufFile, name: str) -> int:
@@ -71,13 +62,13 @@ def _rows(file: GgufFile, name: str) -> int:
 def _rope_scaling(file: GgufFile, head_dim: int, base: float, context: int) -> dict[str, Any] | None:
     if ROPE_FACTORS in file.tensors:
         return _llama3_scaling(file, head_dim, base)
-    kind, factor = _get(file, "rope.scaling.type", "none"), _get(file, "rope.scaling.factor", 0.0)
+    kind, factor = file.setting("rope.scaling.type", "none"), file.setting("rope.scaling.factor", 0.0)
     if kind == "none" or not factor:
         return None
     if kind == "linear":
         return {"type": "linear", "factor": factor}
     if kind == "yarn":
-        original = _get(file, "rope.scaling.original_context_length", context)
+        original = file.setting("rope.scaling.original_context_length", context)
         return {"type": "yarn", "factor": factor, "original_max_position_embeddings": original}
     raise UserError(f"{file.path} has the rope scaling {kind!r}: only none, linear, yarn and llama3 are supported.")
 
@@ -104,10 +95,12 @@ def _special_tokens(file: GgufFile) -> dict[str, Any]:
     return {"eos_token_id": ends} | ({} if bos is None else {"bos_token_id": bos})
 
 
-def _quantization(file: GgufFile) -> dict[str, Any]:
+def _quantization(file: GgufFile, family: Family) -> dict[str, Any]:
     """The commonest width of the quantized layers, and by name those that have another."""
     bits = {
-        mlx_name(file, t.name).removesuffix(".weight"): BITS[t.type] for t in file.tensors.values() if t.type in BITS
+        mlx_name(file, family, t.name).removesuffix(".weight"): BITS[t.type]
+        for t in file.tensors.values()
+        if t.type in BITS
     }
     if not bits:
         return {}

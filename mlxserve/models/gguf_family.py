@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
 from mlxserve.errors import UserError
 from mlxserve.models.gguf import GgufFile
 from mlxserve.models.gguf_blocks import SUPPORTED, bytes_of
+from mlxserve.models.gguf_gemma3 import gemma3_config
 
 LAYER_PARTS = {
     "attn_norm": "input_layernorm",
@@ -25,6 +27,11 @@ LAYER_PARTS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+GEMMA3_PARTS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
 OTHER_PARTS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 ROPE_FACTORS = "rope_freqs.weight"
 """Llama 3's frequency factors: read into the config, no weight."""
@@ -36,14 +43,28 @@ class Family(msgspec.Struct, frozen=True):
 
     model_type: str
     hf_class: str
-    interleaved_rotary: bool
+    interleaved_rotary: bool = False
     """llama.cpp's converter reorders the rows of q and k of this family so that rotated pairs are neighbours."""
+    norms_with_one: bool = False
+    """The converter adds the 1 to the weights of norms that mlx-lm adds when it computes."""
+    own_parts: dict[str, str] = {}
+    """What is called otherwise than in LAYER_PARTS."""
+    own_config: Callable[[GgufFile], dict[str, Any]] = lambda file: {}
+    """What config.json has for this family only."""
+
+    @property
+    def layer_parts(self) -> dict[str, str]:
+        """Modules of a layer by GGUF's names."""
+        return LAYER_PARTS | self.own_parts
 
 
 FAMILIES = {
-    "llama": Family("llama", "LlamaForCausalLM", True),
-    "qwen2": Family("qwen2", "Qwen2ForCausalLM", False),
-    "qwen3": Family("qwen3", "Qwen3ForCausalLM", False),
+    "llama": Family("llama", "LlamaForCausalLM", interleaved_rotary=True),
+    "qwen2": Family("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": Family("qwen3", "Qwen3ForCausalLM"),
+    "gemma3": Family(
+        "gemma3_text", "Gemma3ForCausalLM", norms_with_one=True, own_parts=GEMMA3_PARTS, own_config=gemma3_config
+    ),
 }
 
 
@@ -62,12 +83,12 @@ def family_of(file: GgufFile) -> Family:
     return FAMILIES[architecture]
 
 
-def mlx_name(file: GgufFile, name: str) -> str:
+def mlx_name(file: GgufFile, family: Family, name: str) -> str:
     """The module path and kind (`.weight`, `.bias`) that mlx-lm has for a tensor."""
     if match := LAYER_TENSOR.fullmatch(name):
         layer, part, kind = match.groups()
-        if part in LAYER_PARTS:
-            return f"model.layers.{layer}.{LAYER_PARTS[part]}.{kind}"
+        if part in family.layer_parts:
+            return f"model.layers.{layer}.{family.layer_parts[part]}.{kind}"
     part, _, kind = name.rpartition(".")
     if part in OTHER_PARTS:
         return f"{OTHER_PARTS[part]}.{kind}"

@@ -16,13 +16,13 @@ import numpy as np
 from mlxserve.errors import UserError
 from mlxserve.models.cache import cache_folder, publish
 from mlxserve.models.gguf import GgufFile, GgufTensor
-from mlxserve.models.gguf_blocks import BITS, bytes_of, decode, to_mlx
+from mlxserve.models.gguf_blocks import BLOCKS, bytes_in_mlx, bytes_of, decode, to_mlx
 from mlxserve.models.gguf_config import config_of
 from mlxserve.models.gguf_family import LAYER_TENSOR, ROPE_FACTORS, Family, family_of, mlx_name
 from mlxserve.models.gguf_tokenizer import check_tokenizer, write_tokenizer
 from mlxserve.models.progress import Progress, Report
 
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 """Counts up when the same file would be converted differently: older results are then made anew."""
 
 
@@ -58,7 +58,7 @@ class _Conversion:
 
     def run(self, report: Report) -> None:
         shards = self._shards()
-        needed = sum(bytes_of(tensor) for shard in shards for tensor in shard)
+        needed = sum(bytes_in_mlx(tensor) for shard in shards for tensor in shard)
         if shutil.disk_usage(self._folder).free < needed:
             raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed")
         write_tokenizer(self._file, self._folder)
@@ -86,13 +86,17 @@ class _Conversion:
 
     def _arrays(self, tensor: GgufTensor) -> dict[str, mx.array]:
         data = np.memmap(self._file.path, np.uint8, "r", tensor.start, (bytes_of(tensor),))
-        name = mlx_name(self._file, tensor.name)
+        name = mlx_name(self._file, self._family, tensor.name)
         module = name.removesuffix(".weight").removesuffix(".bias")
         arrays = {}
         for part, values in decode(tensor, data).items():
             path = name if part == "weight" else f"{module}.{part}"
-            arrays[path] = self._narrowed(to_mlx(tensor, values[self._row_order(tensor)]))
+            arrays[path] = self._narrowed(self._norm(tensor, to_mlx(tensor, values[self._row_order(tensor)])))
         return arrays
+
+    def _norm(self, tensor: GgufTensor, array: mx.array) -> mx.array:
+        with_one = self._family.norms_with_one and tensor.name.endswith("norm.weight")
+        return array - 1 if with_one else array
 
     def _narrowed(self, array: mx.array) -> mx.array:
         """llama.cpp keeps all vectors in F32, which in MLX would make every activation F32 too."""
@@ -109,6 +113,6 @@ class _Conversion:
 
 def _activation_type(tensors: Iterable[GgufTensor]) -> mx.Dtype:
     kinds = {tensor.type for tensor in tensors if len(tensor.shape) > 1}
-    if kinds & {"F16", *BITS}:
+    if kinds & {"F16", *BLOCKS}:
         return mx.float16
     return mx.bfloat16 if "BF16" in kinds else mx.float32

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-NUMBERS = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 8, "Q4_K": 12, "Q6_K": 14, "BF16": 30}
+NUMBERS = {
+    "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q2_K": 10, "Q3_K": 11, "Q4_K": 12,
+    "Q5_K": 13, "Q6_K": 14, "BF16": 30,
+}  # fmt: skip
 ALIGNMENT = 32
 Tensor = tuple[str, str, tuple[int, ...], bytes]
 
@@ -39,6 +42,8 @@ def _typed(value: Any) -> bytes:
             return struct.pack("<If", 6, value)
         case str():
             return struct.pack("<I", 8) + _string(value)
+        case [float(), *_]:
+            return struct.pack(f"<IIQ{len(value)}f", 9, 6, len(value), *value)
         case [str(), *_]:
             return struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(_string, value))
         case _:
@@ -54,29 +59,39 @@ def quantize(values: np.ndarray, kind: str) -> tuple[bytes, np.ndarray]:
     if kind == "BF16":
         patterns = (values.astype("<f4").view(np.uint32) >> 16).astype("<u2")
         return patterns.tobytes(), (patterns.astype(np.uint32) << 16).view(np.float32)
-    raw, said = {"Q8_0": _q8_0, "Q4_0": _q4_0, "Q4_1": _q4_1}[kind](values.reshape(-1, 32))
+    raw, said = {"Q8_0": _q8_0, "Q4_0": _even, "Q5_0": _even, "Q4_1": _from_least, "Q5_1": _from_least}[kind](
+        values.reshape(-1, 32), int(kind[1])
+    )
     return raw.tobytes(), said.astype(np.float32).reshape(values.shape)
 
 
-def _q8_0(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _q8_0(blocks: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     scale = (np.abs(blocks).max(1, keepdims=True) / 127).astype("<f2")
     steps = np.clip(np.round(blocks / scale), -127, 127).astype(np.int8)
     return np.hstack([scale.view(np.uint8), steps.view(np.uint8)]), scale.astype(np.float32) * steps
 
 
-def _q4_0(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scale = (np.abs(blocks).max(1, keepdims=True) / 7).astype("<f2")
-    steps = np.clip(np.round(blocks / scale) + 8, 0, 15).astype(np.uint8)
-    return np.hstack([scale.view(np.uint8), _pairs(steps)]), scale.astype(np.float32) * (steps.astype(np.float32) - 8)
+def _even(blocks: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Q4_0 and Q5_0: a scale, zero in the middle."""
+    middle = 2 ** (bits - 1)
+    scale = (np.abs(blocks).max(1, keepdims=True) / (middle - 1)).astype("<f2")
+    steps = np.clip(np.round(blocks / scale) + middle, 0, 2 * middle - 1).astype(np.uint8)
+    said = scale.astype(np.float32) * (steps.astype(np.float32) - middle)
+    return np.hstack([scale.view(np.uint8), _stored(steps, bits)]), said
 
 
-def _q4_1(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    least = blocks.min(1, keepdims=True).astype("<f2")
-    scale = ((blocks.max(1, keepdims=True) - least) / 15).astype("<f2")
-    steps = np.clip(np.round((blocks - least) / scale), 0, 15).astype(np.uint8)
-    raw = np.hstack([scale.view(np.uint8), least.view(np.uint8), _pairs(steps)])
+def _from_least(blocks: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Q4_1 and Q5_1: a scale and the least value."""
+    least, most = blocks.min(1, keepdims=True).astype("<f2"), 2**bits - 1
+    scale = ((blocks.max(1, keepdims=True) - least) / most).astype("<f2")
+    steps = np.clip(np.round((blocks - least) / scale), 0, most).astype(np.uint8)
+    raw = np.hstack([scale.view(np.uint8), least.view(np.uint8), _stored(steps, bits)])
     return raw, scale.astype(np.float32) * steps + least.astype(np.float32)
 
 
-def _pairs(steps: np.ndarray) -> np.ndarray:
-    return steps[:, :16] | steps[:, 16:] << 4
+def _stored(steps: np.ndarray, bits: int) -> np.ndarray:
+    """Fifth bits first, then nibbles: weight i beside weight i + 16."""
+    fifth = np.packbits(steps >> 4, axis=1, bitorder="little")
+    nibbles = steps & 15
+    pairs = nibbles[:, :16] | nibbles[:, 16:] << 4
+    return np.hstack([fifth, pairs]) if bits == 5 else pairs

@@ -20,7 +20,7 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from mlxserve.errors import UserError
 from mlxserve.models.gguf import GgufFile
-from mlxserve.models.gguf_tokenizer import SPLITS
+from mlxserve.models.gguf_byte_level import SPLITS
 from mlxserve.models.progress import Report
 from mlxserve.models.source import find_model
 
@@ -31,6 +31,7 @@ from .tiny import (
     gguf_metadata,
     logits,
     tiny_config,
+    tiny_gemma3,
     tiny_weights,
     write_folder,
     write_tiny_gguf,
@@ -45,7 +46,7 @@ print(find_model(sys.argv[1], print).folder)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
 def test_a_gguf_file_gives_the_logits_of_the_same_weights_in_a_folder(
     tmp_path: Path, report: Report, family: str, kind: str
 ) -> None:
@@ -75,6 +76,29 @@ def test_biases_and_tied_embeddings_are_taken_over(tmp_path: Path, report: Repor
     found = find_model(str(tmp_path / "tiny.gguf"), report)
     assert found.config["tie_word_embeddings"]
     assert mx.array_equal(logits(found.load("float32")), logits(find_model(str(folder), report).load("float32")))
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q5_0"])
+def test_gemma3_gives_the_logits_of_the_same_weights_in_a_folder(tmp_path: Path, report: Report, kind: str) -> None:
+    config = tiny_gemma3()
+    weights = {name: weight for name, weight in tiny_weights(config).items() if not name.startswith("lm_head")}
+    rounded = write_tiny_gguf(tmp_path / "tiny.gguf", config, weights, kind)
+    folder = write_folder(tmp_path / "folder", config, rounded)
+    ours = logits(find_model(str(tmp_path / "tiny.gguf"), report).load("float32"))
+    assert mx.array_equal(ours, logits(find_model(str(folder), report).load("float32")))
+
+
+def test_gemma3_has_what_its_file_does_not_say(tmp_path: Path, report: Report) -> None:
+    config = tiny_gemma3()
+    left_out = {f"gemma3.{key}": None for key in ("attention.sliding_window_pattern", "rope.freq_base_swa")}
+    for layers, scalar in ((LAYERS, config["head_dim"]), (62, config["hidden_size"] // config["num_attention_heads"])):
+        path = tmp_path / f"{layers}.gguf"
+        metadata = gguf_metadata(config, "default") | {"gemma3.block_count": layers} | left_out
+        known = {key: value for key, value in metadata.items() if value is not None}
+        write_gguf(path, known, [("token_embd.weight", "F32", (len(TOKENS), 64), bytes(len(TOKENS) * 64 * 4))])
+        found = find_model(str(path), report).config
+        expected = {"sliding_window_pattern": 6, "rope_local_base_freq": 10000.0, "query_pre_attn_scalar": scalar}
+        assert found.items() >= expected.items()
 
 
 def test_mixed_types_are_named_in_the_config(demo: Any) -> None:
@@ -168,10 +192,15 @@ def test_a_file_can_ask_for_no_bos_token(tmp_path: Path, report: Report) -> None
 @pytest.mark.parametrize(
     ("metadata", "sentence"),
     [
-        ({"general.architecture": "gemma3"}, "has the architecture 'gemma3': of GGUF files only llama, qwen2, qwen3"),
+        (
+            {"general.architecture": "phi3"},
+            "has the architecture 'phi3': of GGUF files only llama, qwen2, qwen3, gemma3",
+        ),
         ({"llama.expert_count": 8}, "'llama with experts'"),
         ({"split.count": 3}, "llama-gguf-split --merge"),
-        ({"tokenizer.ggml.model": "llama"}, "has SentencePiece ('llama') for its tokenizer"),
+        ({"tokenizer.ggml.model": "t5"}, "has the tokenizer 't5': of GGUF files only byte-level BPE"),
+        ({"tokenizer.ggml.model": "llama"}, "does not have a score and a type for each of its tokens"),
+        ({"llama.attention.head_count_kv": [2, 1, 2, 1]}, "says it layer by layer"),
         ({"tokenizer.ggml.pre": "tekken"}, "splits words by the rule 'tekken'"),
         ({"llama.rope.dimension_count": 8}, "rotates only a part of each head"),
         ({"llama.rope.scaling.type": "longrope", "llama.rope.scaling.factor": 2.0}, "rope scaling 'longrope'"),
@@ -186,12 +215,12 @@ def test_what_is_not_supported_is_named(tmp_path: Path, metadata: dict[str, Any]
 
 def test_unsupported_quantizations_are_named_before_anything_is_converted(tmp_path: Path, cache: Path) -> None:
     tensors = [
-        ("token_embd.weight", "Q6_K", (256, 256), bytes(256 * 210)),
-        ("blk.0.attn_q.weight", "Q4_K", (256, 256), bytes(256 * 144)),
-        ("blk.0.attn_k.weight", "Q4_K", (256, 256), bytes(256 * 144)),
+        ("token_embd.weight", "Q3_K", (256, 256), bytes(256 * 110)),
+        ("blk.0.attn_q.weight", "Q2_K", (256, 256), bytes(256 * 84)),
+        ("blk.0.attn_k.weight", "Q2_K", (256, 256), bytes(256 * 84)),
     ]
     write_gguf(tmp_path / "tiny.gguf", gguf_metadata(tiny_config("llama"), "llama-bpe"), tensors)
-    _refused(tmp_path / "tiny.gguf", "is quantized as Q4_K (2 tensors), Q6_K (1 tensors): only F32, F16, BF16, Q4_0")
+    _refused(tmp_path / "tiny.gguf", "is quantized as Q2_K (2 tensors), Q3_K (1 tensors): only F32, F16, BF16, Q4_0")
     assert not cache.exists()
 
 

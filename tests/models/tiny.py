@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes
 from tokenizers import pre_tokenizers
 
-from mlxserve.models.gguf_family import LAYER_PARTS, OTHER_PARTS
+from mlxserve.models.gguf_family import FAMILIES, OTHER_PARTS, Family
 
 from .gguf_writer import quantize, write_gguf
 
@@ -53,6 +53,12 @@ def tiny_weights(config: dict[str, Any], seed: int = 0) -> dict[str, mx.array]:
     return {name: w.astype(mx.float16).astype(mx.float32) for name, w in weights.items()}
 
 
+def tiny_gemma3(**more: Any) -> dict[str, Any]:
+    """With a window of a few tokens in all layers but the last."""
+    sliding = {"sliding_window": 4, "sliding_window_pattern": LAYERS, "rope_local_base_freq": 100.0}
+    return tiny_config("gemma3_text", query_pre_attn_scalar=HEAD_DIM, tie_word_embeddings=True, **sliding, **more)
+
+
 def write_folder(folder: Path, config: dict[str, Any], weights: dict[str, mx.array]) -> Path:
     """One shard a layer and one for the rest, with an index."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,8 +78,14 @@ def _shard(name: str) -> str:
 
 
 def gguf_metadata(config: dict[str, Any], pre: str) -> dict[str, Any]:
-    family = config["model_type"]
+    family = _architecture(config)
+    sliding = {
+        "attention.sliding_window": "sliding_window",
+        "attention.sliding_window_pattern": "sliding_window_pattern",
+        "rope.freq_base_swa": "rope_local_base_freq",
+    }
     return {
+        **{f"{family}.{key}": config[name] for key, name in sliding.items() if name in config},
         "general.architecture": family,
         f"{family}.embedding_length": config["hidden_size"],
         f"{family}.block_count": config["num_hidden_layers"],
@@ -100,13 +112,16 @@ def write_tiny_gguf(
 ) -> dict[str, mx.array]:
     """Write the weights as llama.cpp's converter would; returns what they are after quantization."""
     tensors, rounded = [], {}
+    family = FAMILIES[_architecture(config)]
     for name, weight in weights.items():
         values = np.array(weight)
         stored = kind if values.ndim > 1 else "F32"
         rounded[name] = mx.array(quantize(values, stored)[1])
-        if config["model_type"] == "llama" and ("q_proj" in name or "k_proj" in name):
+        if family.interleaved_rotary and ("q_proj" in name or "k_proj" in name):
             values = _interleaved(values, HEADS if "q_proj" in name else KV_HEADS)
-        tensors.append((_gguf_name(name), stored, values.shape, quantize(values, stored)[0]))
+        if family.norms_with_one and "norm" in name:
+            values = values + 1
+        tensors.append((_gguf_name(name, family), stored, values.shape, quantize(values, stored)[0]))
     write_gguf(path, gguf_metadata(config, pre) | metadata, tensors)
     return rounded
 
@@ -117,11 +132,16 @@ def _interleaved(values: np.ndarray, heads: int) -> np.ndarray:
     return halves.swapaxes(1, 2).reshape(values.shape)
 
 
-def _gguf_name(name: str) -> str:
+def _architecture(config: dict[str, Any]) -> str:
+    """As llama.cpp calls it."""
+    return next(name for name, family in FAMILIES.items() if family.model_type == config["model_type"])
+
+
+def _gguf_name(name: str, family: Family) -> str:
     module, _, kind = name.rpartition(".")
     if module.startswith("model.layers."):
         layer, part = module.removeprefix("model.layers.").split(".", 1)
-        return f"blk.{layer}.{ {v: k for k, v in LAYER_PARTS.items()}[part] }.{kind}"
+        return f"blk.{layer}.{ {v: k for k, v in family.layer_parts.items()}[part] }.{kind}"
     return f"{ {v: k for k, v in OTHER_PARTS.items()}[module] }.{kind}"
 
 
