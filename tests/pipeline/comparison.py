@@ -1,19 +1,15 @@
-"""A model type split over ranks against mlx-lm's own model on one: logits alone, batched, and after a stored beginning.
+"""A model type split over ranks against mlx-lm's own model on one: logits must be equal bit by bit.
 
-They must be equal bit by bit.
+They are those of a prompt alone, of one in pieces, of a batch, and of what follows a stored beginning.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.utils import _get_classes
 
 from mlxserve.config import Place, Settings
 from mlxserve.engine.warmup import warm_up
@@ -22,16 +18,14 @@ from mlxserve.pipeline.pipeline import OneRank, Pipeline, Work
 from mlxserve.pipeline.plan import CacheOperation, Drop, Join, Keep, Open, Span, Store
 
 from .all_ranks import AllRanks
+from .one_rank import close
+from .tiny_models import CONFIGS, instantiate
 
-CONFIGS: dict[str, dict[str, Any]] = {
-    entry["model_type"]: entry["config"]
-    for entry in json.loads(Path(__file__).with_name("model-configs.json").read_text())
-}
-NEEDS_METAL = {"bitnet", "muse_spark"}
-"""Types whose layers compute by kernels that only Metal has."""
 LENGTHS = (1, 7, 300)
 """Of prompts: a decode step's, less than a window, and more than a cache's first room."""
 DECODE_STEPS = 2
+PIECES = (45, 55)
+"""Tokens of a prompt that is read in two: more than a window, and neither ends where a block of attention does."""
 
 Logits = list[mx.array]
 MakeModel = Callable[[], nn.Module]
@@ -40,15 +34,7 @@ MakeModel = Callable[[], nn.Module]
 
 def tiny(model_type: str) -> MakeModel:
     """The type with the same random weights each time."""
-
-    def make() -> nn.Module:
-        mx.random.seed(0)
-        model_class, arguments = _get_classes(CONFIGS[model_type])
-        model: nn.Module = model_class(arguments.from_dict(CONFIGS[model_type]))
-        model.eval()
-        return model
-
-    return make
+    return lambda: instantiate(CONFIGS[model_type])
 
 
 class Expected:
@@ -61,7 +47,12 @@ class Expected:
         warm_up(whole)
         self.batchable = whole.batchable
         """Whether prompts of different lengths get in a batch what they get alone."""
-        self.alone = [_by_mlx_lm(model, length) for length in LENGTHS]
+        steps = [_tokens(1, 1, step) for step in range(DECODE_STEPS)]
+        self.alone = [_by_mlx_lm(model, [_tokens(1, length, 7), *steps]) for length in LENGTHS]
+        self.in_pieces = _by_mlx_lm(model, _pieces())
+        at_once = _by_mlx_lm(model, [mx.concatenate(_pieces(), axis=1)])
+        self.depends_on_pieces = not _alike(at_once[0][:, -1], self.in_pieces[1][:, -1])
+        """Whether mlx-lm's own model gives a prompt that is read in pieces other logits than if read at once."""
         self.reused = reused(whole)
         self.batched = batched(whole) if self.batchable else []
 
@@ -72,6 +63,8 @@ class Expected:
             for length, expected in zip(LENGTHS, self.alone, strict=True)
             if not _equal(expected, alone(pipeline, length))
         ]
+        if not _equal(self.in_pieces, in_pieces(pipeline)):
+            found.append("in pieces")
         if not _equal(self.reused, reused(pipeline)):
             found.append("after a stored beginning")
         if self.batchable and not _equal(self.batched, batched(pipeline)):
@@ -119,11 +112,19 @@ def reused(pipeline: Pipeline) -> Logits:
     return results
 
 
-def _by_mlx_lm(model: nn.Module, length: int) -> Logits:
-    """What `alone` gives, from mlx-lm's own model, with its own caches for one prompt."""
+def in_pieces(pipeline: Pipeline) -> Logits:
+    """Logits of a prompt that is read in two."""
+    first, second = _pieces()
+    results = [_run(pipeline, [Open(1, 1)], Work(1, first, [], "all")), _run(pipeline, [], Work(1, second, [], "all"))]
+    pipeline.tick([Keep(1, [])], None)
+    return results
+
+
+def _by_mlx_lm(model: nn.Module, steps: list[mx.array]) -> Logits:
+    """Of mlx-lm's own model, with its own caches for one prompt, for the tokens of each step."""
     caches = make_prompt_cache(model)
     results = []
-    for step in [_tokens(1, length, 7), *(_tokens(1, 1, step) for step in range(DECODE_STEPS))]:
+    for step in steps:
         results.append(model(step, cache=caches))
         mx.eval(results[-1])
     return results
@@ -137,9 +138,18 @@ def _run(pipeline: Pipeline, operations: list[CacheOperation], work: Work) -> mx
     return logits
 
 
+def _pieces() -> list[mx.array]:
+    return mx.split(_tokens(1, sum(PIECES), 4), list(PIECES[:1]), axis=1)
+
+
 def _tokens(rows: int, length: int, seed: int) -> mx.array:
     return mx.random.randint(5, 500, (rows, length), key=mx.random.key(seed))
 
 
 def _equal(expected: Logits, actual: Logits) -> bool:
     return all(mx.array_equal(one, other, equal_nan=True).item() for one, other in zip(expected, actual, strict=True))
+
+
+def _alike(one: mx.array, other: mx.array) -> bool:
+    """But for rounding; logits of tokens that are never drawn are not looked at."""
+    return close(*(mx.nan_to_num(logits, neginf=0.0) for logits in (one, other)))

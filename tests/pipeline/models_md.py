@@ -13,7 +13,9 @@ import mlx_lm.models
 
 from mlxserve.errors import UserError
 
-from .comparison import CONFIGS, NEEDS_METAL, Expected, split_in_one_process, tiny
+from .comparison import Expected, split_in_one_process, tiny
+from .metal_stand_ins import IS_NEEDED, NEEDS_METAL
+from .tiny_models import CONFIGS
 
 DOCUMENT = Path(__file__).parents[2] / "MODELS.md"
 RANKS = (2, 3)
@@ -21,8 +23,9 @@ BEGINNING = """# Model types
 
 Each model type of mlx-lm {version}, as a tiny random model of at least four layers, over two and three ranks on MLX's
 CPU backend. *Equal*: its logits are, bit by bit, those of mlx-lm's own model on one rank, in prompts and decode steps
-alone, after a stored beginning, and in batches. Types in whose models a prompt gets other tokens in a batch than alone,
-or that take one prompt at a time, run one after another. Made by `python -m tests.pipeline.models_md`.
+alone, in prompts read in pieces, after a stored beginning, and in batches. Types in whose models a prompt gets other
+tokens in a batch than alone, or that take one prompt at a time, run one after another. Made by
+`python -m tests.pipeline.models_md`.
 
 Of {count} types {split} are equal on two and three ranks; {refused} are refused at start, for the reason in the list;
 {untried} could not be tried here.
@@ -52,8 +55,6 @@ def main() -> None:
 
 def _row(model_type: str) -> list[str]:
     name = f"`{model_type}`"
-    if model_type in NEEDS_METAL:
-        return [name, "", "", "", "computes by kernels that only Metal has: not tried"]
     if model_type not in CONFIGS:
         return [name, "", "", "", "needs a package that mlxserve does not come with: not tried"]
     expected = Expected(tiny(model_type))
@@ -66,7 +67,15 @@ def _row(model_type: str) -> list[str]:
         except UserError as error:
             results.append("refused")
             reasons.append(str(error))
-    return [name, *results, "yes" if expected.batchable else "one after another", "; ".join(dict.fromkeys(reasons))]
+    notes = [*dict.fromkeys(reasons), *_notes(model_type, expected)]
+    return [name, *results, "yes" if expected.batchable else "one after another", "; ".join(notes)]
+
+
+def _notes(model_type: str, expected: Expected) -> Iterator[str]:
+    if IS_NEEDED and model_type in NEEDS_METAL:
+        yield "compared with stand-ins in the place of its Metal kernels"
+    if expected.depends_on_pieces:
+        yield "as in mlx-lm, a long prompt's logits depend somewhat on the pieces in which it is read"
 
 
 def _is_type(module: str) -> bool:

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.utils import _get_classes
 
 from mlxserve.config import Settings
 from mlxserve.pipeline.loading import LoadedModel, load_model
 from mlxserve.pipeline.pipeline import OneRank, Work
 from mlxserve.pipeline.plan import CacheOperation
 
-CONFIGS = {
-    entry["model_type"]: entry["config"]
-    for entry in json.loads(Path(__file__).with_name("model-configs.json").read_text())
-}
+from .tiny_models import CONFIGS, instantiate
+
 VOCABULARY = 64
 
 
 def build(model_type: str, **changes: Any) -> nn.Module:
     """With the same random weights each time, and few tokens."""
-    config = CONFIGS[model_type] | {"vocab_size": VOCABULARY} | changes
-    mx.random.seed(0)
-    model_class, arguments = _get_classes(config)
-    model: nn.Module = model_class(arguments.from_dict(config))
-    model.eval()
-    return model
+    return instantiate(CONFIGS[model_type] | {"vocab_size": VOCABULARY} | changes)
 
 
 class TinyModel:
