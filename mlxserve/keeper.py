@@ -14,7 +14,7 @@ from mlxserve.config import Place, Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
 from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Measured, Progress, Ready, Shutdown
-from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, RankLost, UserError
+from mlxserve.errors import BrokenBuild, CheckFailed, DamagedData, FormationError, MlxserveError, RankLost, UserError
 from mlxserve.front import Front
 from mlxserve.pipeline.addresses import unreachable
 from mlxserve.pipeline.meeting import meeting_point, not_formed
@@ -102,7 +102,7 @@ class EngineKeeper:
                 pause, failures = _FIRST_RESTART_SECONDS, 0
             if self._has_loaded or lasted > _LONGEST_RESTART_SECONDS or ended.exit_code == RankLost.exit_code:
                 pause = _FIRST_RESTART_SECONDS  # this rank worked or waited: the others need not wait for it
-            failures += ended.exit_code == MlxserveError.exit_code
+            failures += ended.exit_code in (MlxserveError.exit_code, DamagedData.exit_code)
             if failures == _MOST_FAILURES:
                 raise MlxserveError(f"the engine failed {failures} times in a row: {ended.message}")
             logger.warning("%s; starting a new engine in %.1f s", ended.message, pause)
