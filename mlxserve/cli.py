@@ -275,6 +275,7 @@ def request_from(args: argparse.Namespace, argv: list[str]) -> LaunchRequest:
         backend=args.backend if args.backend != "any" else "",
         starting_port=args.starting_port,
         connections_per_ip=args.connections_per_ip,
+        has_fallback=args.fallback == "ring",
         program=args.program or "",
         api_keys=(*args.api_keys, *keys_from(os.environ)),
         drain_seconds=args.drain_seconds if args.command == "launch" else 0.0,

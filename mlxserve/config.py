@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 Backend = Literal["any", "ring", "mpi", "jaccl"]
+Fallback = Literal["none", "ring"]
 Parallel = Literal["pipeline", "tensor", "auto"]
 Dtype = Literal["auto", "stored", "float32", "bfloat16", "float16"]
 
@@ -36,8 +37,15 @@ class Place(msgspec.Struct, frozen=True):
     """Whether a launcher draws what this process tells of its progress."""
     ring: tuple[tuple[str, ...], ...] = ()
     """All `ip:port` of each rank, of the ring backend."""
+    fallback: tuple[tuple[str, ...], ...] = ()
+    """The same of the ring that the ranks may fall back to from another backend; empty: there is none."""
     capacity: Capacity = Capacity()
     """As this node's first engine process has measured it, so that later ones split the model alike."""
+
+    @property
+    def has_fallen_back(self) -> bool:
+        """Whether this is a ring in place of the backend that the launcher has set the variables for."""
+        return self.backend == "ring" and bool(self.fallback)
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -61,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Bytes that weights and caches may take: of every rank, or of each its own; empty: what is free."""
     parallel: Parallel = "pipeline"
     """What a rank has: whole layers, or a share of each; auto: rank 0 chooses."""
+    fallback: Fallback = "none"
+    """What the ranks go on over where jaccl does not work."""
     host: str = "127.0.0.1"
     port: int = 8100
     api_keys: tuple[str, ...] = ()

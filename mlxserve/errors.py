@@ -5,6 +5,7 @@ MlxserveError
 ├── BrokenBuild         MLX cannot be loaded or does not compute (exit code 3)
 ├── FormationError      the group of ranks did not form in time (exit code 4)
 ├── RankLost            a rank of a formed group is gone (exit code 5; the node starts its engine anew)
+├── DamagedData         what ranks sent each other at start arrived changed (exit code 6; the same)
 ├── CheckFailed         `mlxserve check` found something (exit code 1)
 └── EngineError         what an open request is told
     ├── EngineNotReady      no engine serves at this moment
@@ -43,6 +44,12 @@ class RankLost(MlxserveError):
     """A rank of the formed group closed its link or fell silent."""
 
     exit_code = 5
+
+
+class DamagedData(MlxserveError):
+    """What a rank received in the self-test differs from what was sent; the message says which rank, what, and how."""
+
+    exit_code = 6
 
 
 class CheckFailed(MlxserveError):

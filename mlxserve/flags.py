@@ -10,10 +10,10 @@ from typing import Any, get_args
 
 import msgspec
 
-from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Parallel, Place, Settings
+from mlxserve.config import DEFAULT_MODEL, Backend, Dtype, Fallback, Parallel, Place, Settings
 from mlxserve.errors import UserError
 from mlxserve.keys import API_KEY_VARIABLE, api_key, keys_from
-from mlxserve.place import place_from
+from mlxserve.place import FALLBACK, place_from
 
 ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#\s]+")
 HOST_NAME = re.compile(r"\*|[\w.-]+")
@@ -201,6 +201,10 @@ FLAGS = (
         get_args(Parallel),
     ),
     BACKEND,
+    Flag(
+        ("--fallback",), "fallback", str, "BACKEND",
+        "what the ranks go on over, with a warning, where jaccl does not work", get_args(Fallback),
+    ),
     Flag(("--max-tokens",), "max_tokens", whole(0), "N", "bound on an answer's tokens unless requests say; 0: none"),
     Flag(("--temp",), "temperature", number(0), "T", "temperature where a request names none; 0: the likeliest token"),
     Flag(("--top-p",), "top_p", number(0, 1, above=True), "P", "nucleus sampling where a request names none; 1: off"),
@@ -291,8 +295,14 @@ def add_flags(parser: argparse.ArgumentParser, flags: tuple[Flag, ...] = FLAGS, 
 
 
 def settings_from(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    """The settings of the rank that this process is, its place read from what the launcher set."""
-    settings = settings_at(args, place_from(environ, args.backend))
+    """The settings of the rank that this process is, its place read from what the launcher set. Raises UserError."""
+    place = place_from(environ, args.backend)
+    settings = settings_at(args, place)
+    if settings.fallback == "ring" and place.world_size > 1 and place.backend != "ring" and not place.fallback:
+        raise UserError(
+            f"--fallback ring: the ranks were started for {place.backend}, and {FALLBACK} names no ring: start them "
+            "with `mlxserve launch` and a hosts file for jaccl, or leave the flag out"
+        )
     return msgspec.structs.replace(settings, api_keys=(*settings.api_keys, *keys_from(environ)))
 
 

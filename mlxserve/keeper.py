@@ -14,12 +14,13 @@ from mlxserve.config import Place, Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
 from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Measured, Progress, Ready, Shutdown
-from mlxserve.errors import BrokenBuild, CheckFailed, FormationError, MlxserveError, RankLost, UserError
+from mlxserve.errors import BrokenBuild, CheckFailed, DamagedData, FormationError, MlxserveError, RankLost, UserError
 from mlxserve.front import Front
 from mlxserve.pipeline.addresses import unreachable
 from mlxserve.pipeline.meeting import meeting_point, not_formed
+from mlxserve.place import over_ring
 from mlxserve.rendezvous.formation import Formation, named
-from mlxserve.rendezvous.rendezvous import Rendezvous
+from mlxserve.rendezvous.rendezvous import Rendezvous, Whole
 
 logger = logging.getLogger("mlxserve.node")
 
@@ -58,6 +59,8 @@ class EngineKeeper:
         self._has_formed = False
         self._forming = False
         self._has_loaded = False
+        self._patient_until = 0.0
+        """By the monotonic clock: until then ranks that have not fallen back to the ring yet may still do so."""
         self._waiting = ""
         """What was logged last of the ranks that wait for each other."""
         self._child: EngineChild | None = None
@@ -89,20 +92,16 @@ class EngineKeeper:
             self._client.lost(ended.message)
             refused = ended.exit_code == UserError.exit_code
             self._rendezvous.over(formation, ended.message, final=refused)
-            if refused and formation.is_whole:
-                raise UserError(ended.message)
-            if ended.exit_code == BrokenBuild.exit_code:
-                raise BrokenBuild(ended.message)
-            if self._settings.task == "check":
-                raise CheckFailed(ended.message)
-            if ended.exit_code == FormationError.exit_code and not self._has_formed:
-                raise FormationError(ended.message)
+            if self._falls_back_after(ended):
+                self._fall_back(ended.message)
+                continue
+            self._raise_if_last(ended, formation)
             lasted = time.monotonic() - started
             if lasted > _PROVEN_SECONDS:
                 pause, failures = _FIRST_RESTART_SECONDS, 0
             if self._has_loaded or lasted > _LONGEST_RESTART_SECONDS or ended.exit_code == RankLost.exit_code:
                 pause = _FIRST_RESTART_SECONDS  # this rank worked or waited: the others need not wait for it
-            failures += ended.exit_code == MlxserveError.exit_code
+            failures += ended.exit_code in (MlxserveError.exit_code, DamagedData.exit_code)
             if failures == _MOST_FAILURES:
                 raise MlxserveError(f"the engine failed {failures} times in a row: {ended.message}")
             logger.warning("%s; starting a new engine in %.1f s", ended.message, pause)
@@ -110,6 +109,33 @@ class EngineKeeper:
                 return 0
             pause = min(2 * pause, _LONGEST_RESTART_SECONDS)
         return 0
+
+    def _falls_back_after(self, ended: Ended) -> bool:
+        """Whether an engine that ended like this has shown that jaccl does not work, and there is a ring instead."""
+        failed = ended.exit_code in (FormationError.exit_code, DamagedData.exit_code)
+        return failed and self._settings.fallback == "ring" and self._settings.place.backend == "jaccl"
+
+    def _fall_back(self, reason: str) -> None:
+        """From now on start engines for the ring. The other ranks come over when jaccl has failed for them, too."""
+        logger.warning("%s; going on over the ring, which is slower, until the next start", reason.rstrip("."))
+        place = over_ring(self._settings.place)
+        self._settings = msgspec.structs.replace(self._settings, place=place)
+        self._rendezvous = Whole(self._settings)
+        self._patient_until = time.monotonic() + 2 * self._settings.form_timeout
+
+    def _raise_if_last(self, ended: Ended, formation: Formation) -> None:
+        """Raise MlxserveError where no other engine is to follow one that has ended like this."""
+        has_not_formed = ended.exit_code == FormationError.exit_code
+        if ended.exit_code == UserError.exit_code and formation.is_whole:
+            raise UserError(ended.message)
+        if ended.exit_code == BrokenBuild.exit_code:
+            raise BrokenBuild(ended.message)
+        if has_not_formed and time.monotonic() < self._patient_until:
+            return
+        if self._settings.task == "check":
+            raise CheckFailed(ended.message)
+        if has_not_formed and not self._has_formed:
+            raise FormationError(ended.message)
 
     async def _next_formation(self) -> Formation | None:
         """The group that the next engine process is to join, waited for; None where this node ends before."""

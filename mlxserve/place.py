@@ -21,6 +21,12 @@ CONTROL = "MLXSERVE_CONTROL"
 """Set by hosts files in which not all ranks reach rank 0's address in the ring, as `mlxserve hosts` writes them."""
 PROGRESS = "MLXSERVE_PROGRESS"
 """Set by `mlxserve launch` on a terminal for rank 0, whose lines of progress it draws as bars."""
+FALLBACK = "MLXSERVE_FALLBACK_HOSTFILE"
+"""Set by `mlxserve launch --fallback ring` beside jaccl's variables: a file such as MLX_HOSTFILE names."""
+JACCL_VARIABLES = (
+    *("MLX_JACCL_COORDINATOR", "MLX_IBV_DEVICES", "MLX_JACCL_RING"),
+    *("JACCL_COORDINATOR", "JACCL_IBV_DEVICES", "JACCL_RING"),
+)
 MPI_VARIABLES = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
 
 
@@ -38,15 +44,26 @@ def place_from(environ: Mapping[str, str], backend: Backend) -> Place:
     return msgspec.structs.replace(found, control=environ.get(CONTROL, ""), tells_progress=PROGRESS in environ)
 
 
+def over_ring(place: Place) -> Place:
+    """The same rank in the ring that it may fall back to."""
+    ring = place.fallback
+    return msgspec.structs.replace(place, backend="ring", addresses=tuple(each[0] for each in ring), ring=ring)
+
+
 def _ring(environ: Mapping[str, str]) -> Place | None:
-    path = environ.get("MLX_HOSTFILE")
-    if not path:
+    if not environ.get("MLX_HOSTFILE"):
         return None
-    ranks = _listed(path, "MLX_HOSTFILE", list[list[str]])
-    if not all(addresses and all(":" in address for address in addresses) for addresses in ranks):
-        raise UserError(f"MLX_HOSTFILE ({path}) must hold a list of ip:port addresses for each rank")
-    ring = tuple(tuple(addresses) for addresses in ranks)
+    ring = _ring_addresses(environ, "MLX_HOSTFILE")
     return _within(Place(_rank(environ), max(1, len(ring)), "ring", tuple(each[0] for each in ring), ring=ring))
+
+
+def _ring_addresses(environ: Mapping[str, str], name: str) -> tuple[tuple[str, ...], ...]:
+    """The addresses of each rank in the file that the variable `name` names; none where it is not set."""
+    path = environ.get(name)
+    ranks = _listed(path, name, list[list[str]]) if path else []
+    if not all(addresses and all(":" in address for address in addresses) for addresses in ranks):
+        raise UserError(f"{name} ({path}) must hold a list of ip:port addresses for each rank")
+    return tuple(tuple(addresses) for addresses in ranks)
 
 
 def _jaccl(environ: Mapping[str, str]) -> Place | None:
@@ -57,7 +74,10 @@ def _jaccl(environ: Mapping[str, str]) -> Place | None:
     if not path:
         raise UserError("MLX_JACCL_COORDINATOR is set, but MLX_IBV_DEVICES, the file of RDMA devices, is not")
     ranks = _listed(path, "MLX_IBV_DEVICES", list[list[str | list[str] | None]])
-    return _within(Place(_rank(environ), max(1, len(ranks)), "jaccl", (coordinator,)))
+    ring = _ring_addresses(environ, FALLBACK)
+    if ring and len(ring) != len(ranks):
+        raise UserError(f"{FALLBACK} names {len(ring)} ranks, but MLX_IBV_DEVICES {len(ranks)}")
+    return _within(Place(_rank(environ), max(1, len(ranks)), "jaccl", (coordinator,), fallback=ring))
 
 
 def _mpi(environ: Mapping[str, str]) -> Place | None:

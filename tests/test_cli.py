@@ -35,6 +35,7 @@ EXAMPLES = {
     "--split": ("28", (28,)),
     "--memory-limit": ("12GB", (12_000_000_000,)),
     "--parallel": ("auto", "auto"),
+    "--fallback": ("ring", "ring"),
     "--max-tokens": ("64", 64),
     "--temp": ("0.5", 0.5),
     "--top-p": ("0.9", 0.9),
@@ -216,3 +217,10 @@ def test_version_comes_without_loading_mlx() -> None:
     program = "import sys; from mlxserve.__main__ import run; run(['version']); print('mlx.core' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert output.endswith("\nFalse\n")
+
+
+def test_a_fallback_needs_to_be_told_where_the_ring_is() -> None:
+    words = parser().parse_args(["serve", "--fallback", "ring"])
+    with pytest.raises(UserError, match="started for mpi, and MLXSERVE_FALLBACK_HOSTFILE names no ring: start them"):
+        settings_from(words, {"PMI_RANK": "0", "PMI_SIZE": "2"})
+    assert settings_from(words, {}).fallback == "ring"

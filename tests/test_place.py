@@ -8,7 +8,7 @@ import pytest
 from mlxserve.config import Place
 from mlxserve.errors import UserError
 from mlxserve.pipeline.addresses import own_address
-from mlxserve.place import place_from
+from mlxserve.place import over_ring, place_from
 
 ADDRESSES = [["10.0.0.1:32323", "10.0.1.1:32324"], ["10.0.0.2:32325"]]
 
@@ -43,6 +43,38 @@ def test_jaccl(tmp_path: Path) -> None:
     devices = written(tmp_path, [[None, "rdma_en2"], [["rdma_en2", "rdma_en3"], None]])
     environ = {"MLX_RANK": "1", "MLX_IBV_DEVICES": devices, "MLX_JACCL_COORDINATOR": "10.0.0.1:32323"}
     assert place_from(environ, "jaccl") == Place(1, 2, "jaccl", ("10.0.0.1:32323",))
+
+
+def jaccl(folder: Path, ring: object) -> dict[str, str]:
+    """The variables of a rank of two that may fall back to `ring`."""
+    (folder / "devices.json").write_text(json.dumps([[None, "rdma_en2"], ["rdma_en2", None]]))
+    return {
+        "MLX_RANK": "1",
+        "MLX_IBV_DEVICES": str(folder / "devices.json"),
+        "MLX_JACCL_COORDINATOR": "10.0.0.1:32322",
+        "MLXSERVE_FALLBACK_HOSTFILE": written(folder, ring),
+    }
+
+
+def test_jaccl_with_a_ring_to_fall_back_to(tmp_path: Path) -> None:
+    place = place_from(jaccl(tmp_path, ADDRESSES), "any")
+    ring = tuple(map(tuple, ADDRESSES))
+    assert place == Place(1, 2, "jaccl", ("10.0.0.1:32322",), fallback=ring)
+    fallen = over_ring(place)
+    assert fallen == Place(1, 2, "ring", ("10.0.0.1:32323", "10.0.0.2:32325"), ring=ring, fallback=ring)
+    assert (place.has_fallen_back, fallen.has_fallen_back) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("ring", "sentence"),
+    [
+        (ADDRESSES[:1], "MLXSERVE_FALLBACK_HOSTFILE names 1 ranks, but MLX_IBV_DEVICES 2"),
+        ([["10.0.0.1"], ["10.0.0.2:1"]], r"MLXSERVE_FALLBACK_HOSTFILE \(.*\) must hold a list of ip:port addresses"),
+    ],
+)
+def test_a_broken_ring_to_fall_back_to_is_told(tmp_path: Path, ring: object, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        place_from(jaccl(tmp_path, ring), "any")
 
 
 @pytest.mark.parametrize("names", [("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE")])

@@ -31,7 +31,7 @@ from mlxserve.engine.prefix_record import PrefixRecord
 from mlxserve.engine.scheduler import Scheduler
 from mlxserve.engine.team import Team
 from mlxserve.engine.warmup import measure, prove, warm_up
-from mlxserve.errors import CheckFailed, UserError
+from mlxserve.errors import CheckFailed, DamagedData, UserError
 from mlxserve.models.folder import ModelSource
 from mlxserve.pipeline.group import waits_asleep
 from mlxserve.pipeline.link import Chosen, Leave
@@ -56,7 +56,7 @@ def lead(settings: Settings, channel: EngineChannel, group: mx.distributed.Group
     team = Team(channel, settings)
     try:
         _lead(settings, channel, team, group)
-    except UserError as error:
+    except (UserError, DamagedData) as error:
         team.dismiss(Leave(f"rank 0: {error}", error.exit_code))
         raise
 

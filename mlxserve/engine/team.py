@@ -25,7 +25,15 @@ from mlxserve.pipeline.control import Worker, dismiss, invite
 from mlxserve.pipeline.identity import introduce
 from mlxserve.pipeline.link import HEARTBEAT_SECONDS, Capacities, Drain, Leave, Loaded, LoadingNote, Message, Watch
 from mlxserve.pipeline.relay import Relay
-from mlxserve.pipeline.selftest import BRIEF_SIZES, SIZES, RelayFindings, RelayTimes, TimeRelay, exchange_patterns
+from mlxserve.pipeline.selftest import (
+    BRIEF_SIZES,
+    SIZES,
+    RelayFindings,
+    RelayTimes,
+    TimeRelay,
+    exchange_patterns,
+    require_exact,
+)
 from mlxserve.pipeline.trace import Tracer
 
 
@@ -101,7 +109,7 @@ class Team:
     def check_relay(self, relay: Relay) -> list[RelayFindings]:
         """Test the relay together with all workers, which from then on all prefer what was faster for rank 0.
 
-        Returns what each rank found.
+        Returns what each rank found. Raises DamagedData where something arrived changed.
         """
         sizes = SIZES if self._settings.task == "check" else BRIEF_SIZES
         self.tell(TimeRelay(sizes))
@@ -110,6 +118,7 @@ class Team:
             answer = worker.receive()
             assert isinstance(answer, RelayFindings)
             findings.append(answer)
+        require_exact(findings)
         self.tell(RelayTimes(findings[0].seconds))
         relay.prefer(findings[0].seconds)
         return findings

@@ -141,6 +141,15 @@ def require_private(hostfile: Hostfile) -> None:
                 )
 
 
+def require_fallback(hostfile: Hostfile) -> None:
+    """Raise UserError where the ranks could not fall back to a ring."""
+    if hostfile.backend == "mpi":
+        raise UserError("--fallback ring is for jaccl, but the backend is mpi: leave it out")
+    for host in hostfile.hosts:
+        if not host.ips:
+            raise UserError(f"{host.ssh} has no ips, but --fallback ring needs one that the rank before it reaches")
+
+
 def is_loopback(name: str) -> bool:
     """Whether `name` means the machine it is used on, whichever that is."""
     return name == "localhost" or (name.startswith("127.") and name.count(".") == 3)

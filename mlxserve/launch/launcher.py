@@ -42,6 +42,8 @@ def prepare(request: LaunchRequest, validate: Callable[[int], object]) -> Hostfi
     """The hosts, with the program on them, if that is asked for. Raises UserError where they or the flags are wrong."""
     hosts = hosts_of(request)
     validate(len(hosts.hosts))
+    if request.has_fallback:
+        hosts_file.require_fallback(hosts)
     if not request.public_addresses:
         hosts_file.require_private(hosts)
     _warn(hosts)

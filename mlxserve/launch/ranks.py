@@ -1,4 +1,4 @@
-"""The ranks of a hosts file and the variables each needs: the same as `mlx.launch` sets."""
+"""The ranks of a hosts file and the variables each needs: those that `mlx.launch` sets, and a ring to fall back to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from mlxserve.keys import API_KEY_VARIABLE
 from mlxserve.launch.hostfile import Host, Hostfile
 from mlxserve.launch.request import DEFAULT_PORT, LaunchRequest
+from mlxserve.place import FALLBACK
 
 HARMFUL = "MLX_METAL_FAST_SYNCH"
 """Deadlocks Macs and can wedge their GPUs until a reboot (mlx 3830, 3142): never passed on."""
@@ -37,6 +38,8 @@ def ranks_of(hostfile: Hostfile, request: LaunchRequest) -> list[Rank]:
     else:
         shared["MLX_JACCL_COORDINATOR"] = f"{hostfile.hosts[0].ips[0]}:{port}"
         files["MLX_IBV_DEVICES"] = json.dumps([host.rdma for host in hostfile.hosts])
+        if request.has_fallback:
+            files[FALLBACK] = json.dumps(ring_addresses(hostfile.hosts, port + 1, request.connections_per_ip))
     if hostfile.backend == "jaccl-ring":
         shared["MLX_JACCL_RING"] = "1"
     labels = labels_of(hostfile.hosts)

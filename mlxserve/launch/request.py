@@ -44,6 +44,8 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     starting_port: int = 0
     """0: DEFAULT_PORT, or with `ranks` the first free ports from there on."""
     connections_per_ip: int = 1
+    has_fallback: bool = False
+    """Whether ranks of jaccl are also told a ring, to fall back to."""
     program: str = ""
     """Empty: the program that runs now."""
     drain_seconds: float = 0.0

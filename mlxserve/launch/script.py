@@ -15,7 +15,7 @@ import shlex
 from mlxserve.errors import BrokenBuild
 from mlxserve.launch.command import UNREACHED, quoted
 from mlxserve.launch.ranks import HARMFUL, Rank
-from mlxserve.place import CONTROL
+from mlxserve.place import CONTROL, FALLBACK
 
 PATIENCE = 4
 """Seconds from SIGHUP to SIGKILL."""
@@ -24,6 +24,7 @@ INHERITED = (
     HARMFUL,
     *("MLX_RANK", "MLX_WORLD_SIZE", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "MLX_JACCL_COORDINATOR", "MLX_JACCL_RING"),
     CONTROL,
+    FALLBACK,
 )
 """What the rank must not take over from the shell that starts it."""
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Client, Connection, Listener
 import mlx.core as mx
 
 from mlxserve.config import Place
-from mlxserve.errors import RankLost
+from mlxserve.errors import DamagedData, RankLost
 from mlxserve.models.supply.line import Line
 from mlxserve.pipeline.addresses import own_address
 from mlxserve.pipeline.group import share_bytes
@@ -56,20 +56,25 @@ def invite(group: mx.distributed.Group, place: Place) -> tuple[list[Worker], lis
 
 
 def accept_invitation(group: mx.distributed.Group, hello: Hello) -> tuple[Link, Line]:
-    """A worker's part: connect to rank 0 and say who this is. Raises RankLost if that fails.
+    """A worker's part: connect to rank 0 and say who this is. Returns the link, and the line for weights.
 
-    Returns the link, and the line for weights.
+    Raises RankLost if that fails, DamagedData if there is no sense in what rank 0 shares.
     """
-    host, port, key = share_bytes(group, None, _INVITATION_BYTES).decode().split()
     try:
-        linked, lined = (_opened(host, int(port), bytes.fromhex(key), first) for first in (hello, ForWeights()))
+        host, port, key = share_bytes(group, None, _INVITATION_BYTES).decode().split()
+        address, authkey = (host, int(port)), bytes.fromhex(key)
+    except ValueError as error:
+        told = f"what rank {hello.rank} received of rank 0's address differs from what was sent"
+        raise DamagedData(f"{told}: {error}") from error
+    try:
+        linked, lined = (_opened(address, authkey, first) for first in (hello, ForWeights()))
     except (OSError, EOFError, AuthenticationError) as error:
         raise RankLost(f"rank 0 does not answer at {host}:{port}: {error}") from error
     return Link(linked, "rank 0"), Line(lined)
 
 
-def _opened(host: str, port: int, key: bytes, first: Message) -> Connection:
-    connection = Client((host, port), authkey=key)
+def _opened(address: tuple[str, int], key: bytes, first: Message) -> Connection:
+    connection = Client(address, authkey=key)
     connection.send_bytes(encode(first))
     return connection
 

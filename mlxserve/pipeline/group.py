@@ -23,6 +23,8 @@ def form_group(place: Place) -> mx.distributed.Group | None:
     """
     if place.world_size == 1:
         return None
+    if not mx.distributed.is_available(place.backend):
+        raise FormationError(f"rank {place.rank} could not join the group: MLX has no {place.backend} on this machine")
     before = _sockets()
     try:
         group = mx.distributed.init(strict=True, backend=place.backend)

@@ -65,7 +65,12 @@ def meet(place: Place, timeout: float, say: Callable[[str], None]) -> None:
 
 def not_formed(place: Place, seconds: float, missing: list[str]) -> str:
     """The sentence for a group that has not formed in time, where `missing` names the ranks that are not there."""
-    who = f"no answer from {', '.join(missing)}" if missing else "all answer, but not as ranks of this group"
+    if missing:
+        who = f"no answer from {', '.join(missing)}"
+    elif len(place.addresses) < place.world_size:
+        who = "not all ranks have come"
+    else:
+        who = "all answer, but not as ranks of this group"
     return (
         f"rank {place.rank}: the group of {place.world_size} ranks has not formed within {seconds:g} s: {who}. "
         "Is mlxserve running there, with the same hosts file, and not behind a firewall?"

@@ -8,6 +8,7 @@ from typing import get_args
 import mlx.core as mx
 import msgspec
 
+from mlxserve.errors import DamagedData
 from mlxserve.pipeline.collective import Way
 from mlxserve.pipeline.relay import WORD, Parcel, Relay, Times
 
@@ -46,6 +47,23 @@ def exchange_patterns(relay: Relay, rank: int, world_size: int, sizes: tuple[int
             arrived, seconds = _exchange(relay, rank, world_size, size, way)
             findings.exact[way][size], findings.seconds[way][size] = arrived, seconds
     return findings
+
+
+def require_exact(findings: list[RelayFindings]) -> None:
+    """Raise DamagedData where a rank, whose number is the place in `findings`, received something changed."""
+    for rank, finding in enumerate(findings):
+        for way, sizes in finding.exact.items():
+            for size, exact in sizes.items():
+                if not exact:
+                    raise DamagedData(f"what rank {rank} received of {shown(size)} by {way} differs from what was sent")
+
+
+def shown(size: int) -> str:
+    """A number of bytes for people."""
+    for unit, limit in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= limit:
+            return f"{size // limit} {unit}"
+    return f"{size} B"
 
 
 def _exchange(relay: Relay, rank: int, world_size: int, size: int, way: Way) -> tuple[bool, float]:

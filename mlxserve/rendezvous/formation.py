@@ -11,6 +11,7 @@ from typing import IO
 import msgspec
 
 from mlxserve.config import Place, Settings
+from mlxserve.place import JACCL_VARIABLES
 
 _RANK, _RING = "MLX_RANK", "MLX_HOSTFILE"
 """What MLX's ring reads: this process's rank, and the file with the addresses of all."""
@@ -62,10 +63,10 @@ class Formation(msgspec.Struct, frozen=True):
     @contextlib.contextmanager
     def variables(self, inherited: Mapping[str, str]) -> Iterator[tuple[dict[str, str], list[int]]]:
         """`inherited` as MLX must find it in this group, and the descriptors that a process needs for that."""
-        if self.is_whole:
+        if self.is_whole and not self.planned.has_fallen_back:
             yield dict(inherited), []
             return
-        others = {name: value for name, value in inherited.items() if name not in (_RANK, _RING)}
+        others = {name: value for name, value in inherited.items() if name not in (_RANK, _RING, *JACCL_VARIABLES)}
         if len(self.members) == 1:
             yield others, []
             return

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlxserve.errors import UserError
-from mlxserve.launch.hostfile import Host, Hostfile, ranks_here, read
+from mlxserve.launch.hostfile import Host, Hostfile, ranks_here, read, require_fallback
 
 MINIS = [{"ssh": "mini-1", "ips": ["192.168.5.1"]}, {"ssh": "mini-2", "ips": ["192.168.5.2"]}]
 RDMA = [{**MINIS[0], "rdma": [None, "rdma_en2"]}, {**MINIS[1], "rdma": ["rdma_en2", None]}]
@@ -86,3 +86,20 @@ def test_a_missing_file_is_named() -> None:
 def test_jaccl_needs_a_hosts_file() -> None:
     with pytest.raises(UserError, match="use --hostfile instead of -n"):
         ranks_here(2, "jaccl")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "sentence"),
+    [
+        (Hostfile((Host("mini-1", ("10.0.0.1",)), Host("mini-2")), "jaccl"), "mini-2 has no ips, but --fallback ring"),
+        (ranks_here(2, "mpi"), "--fallback ring is for jaccl, but the backend is mpi"),
+    ],
+)
+def test_hosts_that_cannot_fall_back_to_a_ring_are_told(hosts: Hostfile, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        require_fallback(hosts)
+
+
+@pytest.mark.parametrize("backend", ["ring", "jaccl"])
+def test_hosts_with_addresses_can(backend: str, tmp_path: Path) -> None:
+    require_fallback(read(written(tmp_path, RDMA), backend))

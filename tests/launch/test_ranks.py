@@ -51,6 +51,21 @@ def test_variables_are_those_of_mlx_launch(
     assert ours == set_by_mlx_launch(str(path), backend, words, monkeypatch)
 
 
+def test_ranks_of_jaccl_are_told_a_ring_to_fall_back_to_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.json"
+    path.write_text(json.dumps(HOSTS))
+    asked, unasked = LaunchRequest(starting_port=5000, has_fallback=True), LaunchRequest()
+    for rank in ranks_of(read(str(path), "jaccl"), asked):
+        assert rank.environment["MLX_JACCL_COORDINATOR"] == "192.168.5.1:5000"
+        assert json.loads(rank.files["MLXSERVE_FALLBACK_HOSTFILE"]) == [
+            ["192.168.5.1:5001", "192.168.6.1:5002"],
+            ["192.168.5.2:5003"],
+            ["192.168.6.3:5004"],
+        ]
+    for request, backend in ((asked, "ring"), (unasked, "jaccl")):
+        assert "MLXSERVE_FALLBACK_HOSTFILE" not in ranks_of(read(str(path), backend), request)[0].files
+
+
 def test_a_single_rank_needs_no_hosts_file(tmp_path: Path) -> None:
     path = tmp_path / "hosts.json"
     path.write_text(json.dumps(HOSTS[:1]))

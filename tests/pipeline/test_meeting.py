@@ -11,7 +11,7 @@ import pytest
 
 from mlxserve.config import Place
 from mlxserve.errors import FormationError
-from mlxserve.pipeline.meeting import meet, meeting_point
+from mlxserve.pipeline.meeting import meet, meeting_point, not_formed
 from tests.ports import free_port
 
 SOON = 5.0
@@ -173,3 +173,8 @@ def test_the_ranks_meet_where_all_reach_rank_0() -> None:
     addresses = ("192.168.5.1:32323", "192.168.6.2:32324")
     assert meeting_point(Place(1, 2, "ring", addresses)) == ("192.168.5.1", 32323)
     assert meeting_point(Place(1, 2, "ring", addresses, "10.0.0.1")) == ("10.0.0.1", 32323)
+
+
+def test_where_not_all_addresses_are_known_nobody_is_said_to_answer() -> None:
+    said = not_formed(Place(0, 2, "jaccl", ("192.168.5.1:32323",)), 45, [])
+    assert "the group of 2 ranks has not formed within 45 s: not all ranks have come. Is mlxserve running" in said

@@ -10,6 +10,7 @@ import sys
 import msgspec
 
 from mlxserve.config import Capacity, Place, Settings
+from mlxserve.place import over_ring
 from mlxserve.rendezvous.formation import Formation, named
 
 RING = (("10.0.0.1:5000", "10.0.1.1:5001"), ("10.0.0.2:5002",), ("10.0.0.3:5003",))
@@ -65,3 +66,13 @@ def test_rank_0_alone_has_no_ring() -> None:
     assert (alone.place.rank, alone.place.world_size, alone.place.addresses) == (0, 1, ())
     with alone.variables(INHERITED) as (variables, descriptors):
         assert (variables, descriptors) == ({"HOME": "/home/me"}, [])
+
+
+def test_a_whole_group_that_has_fallen_back_to_its_ring_has_nothing_left_of_jaccl() -> None:
+    jaccl = {"MLX_RANK": "1", "MLX_JACCL_COORDINATOR": "10.0.0.1:4999", "MLX_IBV_DEVICES": "/rdma.json", "HOME": "/me"}
+    place = over_ring(Place(1, 2, "jaccl", ("10.0.0.1:4999",), fallback=RING[:2]))
+    with Formation(place, (0, 1)).variables(jaccl) as (variables, descriptors):
+        path = variables.pop("MLX_HOSTFILE")
+        assert variables == {"MLX_RANK": "1", "HOME": "/me"}
+        assert path == f"/dev/fd/{descriptors[0]}"
+        assert json.loads(os.read(descriptors[0], 1000)) == [list(RING[0]), list(RING[1])]

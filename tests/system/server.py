@@ -97,6 +97,13 @@ class Server:
             time.sleep(0.05)
         return health
 
+    def wait_until_it_says(self, words: str, timeout: float = 60) -> None:
+        """Wait until `words` are in its output."""
+        deadline = time.monotonic() + timeout
+        while words not in self.output:
+            assert time.monotonic() < deadline, f"{words!r} not said after {timeout} s:\n{self.output}"
+            time.sleep(0.05)
+
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
 

@@ -52,7 +52,15 @@ def _findings(request: LaunchRequest, settings_for: Callable[[int], Settings]) -
     visits = run_unless_signalled(visit_all(hosts, request, settings, program(request.program)))
     # A program that is named need not be the one that runs now: then its hosts are compared with each other.
     build = "" if request.program else build_id()
-    return judge(visits, build, hosts.envs, hosts.backend.startswith("jaccl"))
+    is_needed = hosts.backend.startswith("jaccl") and not request.has_fallback
+    findings = judge(visits, build, hosts.envs, is_needed)
+    return [_bearable(finding) for finding in findings] if request.has_fallback else findings
+
+
+def _bearable(finding: Finding) -> Finding:
+    """The finding where there is a ring to fall back to: without RDMA it is slower, but goes on."""
+    is_error = finding.subject == "RDMA" and finding.level == "error"
+    return msgspec.structs.replace(finding, level="warning") if is_error else finding
 
 
 def _heard(request: LaunchRequest) -> Group:
