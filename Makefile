@@ -8,7 +8,7 @@ CLIENTS := $(VENV)/clients/ready
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
 # Tests that look at how long things take want the machine for themselves; the others share it.
-ALONE := $(patsubst %,tests/system/test_%.py,hostile_load many_kills survival)
+ALONE := $(patsubst %,tests/system/test_%.py,hostile_load many_kills survival weights)
 SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
 	$(shell find mlxserve -type f -not -name '*.pyc')
 

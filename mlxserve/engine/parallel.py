@@ -137,7 +137,7 @@ def _layer_seconds(model: nn.Module, walk: Walk, trace: Trace) -> float:
         layer = walk.layers[trace.layer_of_call[call]]
         layer.update(tree_map(lambda array: mx.zeros(array.shape, array.dtype), layer.parameters()))
     one, several = (_seconds(model, walk, trace, range(middle, middle + count)) for count in (1, most))
-    return max(several - one, 0.0) / (most - 1) if most > 1 else one
+    return (several - one) / (most - 1) if several > one else several / most
 
 
 def _seconds(model: nn.Module, walk: Walk, trace: Trace, calls: range) -> float:

@@ -74,4 +74,4 @@ def test_ranks_that_are_started_with_different_adapters(
     for rank in ranks:
         assert rank.exit_code(60) == 2
         assert "rank 0 has an adapter with the digest" in rank.output
-        assert "start all ranks with the same --model, --adapter, --split and --dtype" in rank.output
+        assert "start all ranks with the same --model, --adapter, --split, --dtype and --parallel" in rank.output
