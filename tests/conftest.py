@@ -15,6 +15,12 @@ Shared = Callable[[int], Server]
 PAGE = Path(__file__).parent / "page"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--parallel", default="pipeline", help="how the ranks that are killed, or cut off, divide the model"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long comes first. One process has all tests of a file, or of the page: they share what they start."""

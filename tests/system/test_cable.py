@@ -51,9 +51,10 @@ def minis(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def keeping(minis: Minis) -> Iterator[subprocess.Popen[bytes]]:
+def keeping(minis: Minis, pytestconfig: pytest.Config) -> Iterator[subprocess.Popen[bytes]]:
     """`launch --keep` on the first host, serving over all."""
     command = ["./mlxserve", "launch", "--keep", "--hostfile", "hosts.json", "--host", "0.0.0.0", "--model", "demo"]
+    command += ["--parallel", pytestconfig.getoption("parallel")]
     with (minis.bed["mini-1"].home / "log").open("wb") as output:
         keeping = minis.bed["mini-1"].popen(command, stdout=output, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + START_SECONDS
