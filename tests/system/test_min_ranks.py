@@ -77,7 +77,7 @@ def test_answers_go_on_without_a_machine_that_is_lost_and_across_its_return(
 
 
 def test_a_server_starts_without_a_rank_that_comes_later(own: Own, tmp_path: Path) -> None:
-    ring = Ring(own, tmp_path, 2, 1, "--form-timeout", "3")
+    ring = Ring(own, tmp_path, 2, 1, "--form-timeout", "10")
     first = ring.start(0)
     assert first.wait_until("degraded")["serving"]
     assert layers(first) == {0: [0, LAST]}
