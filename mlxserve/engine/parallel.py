@@ -137,7 +137,7 @@ def _layer_seconds(model: nn.Module, walk: Walk, trace: Trace) -> float:
         layer = walk.layers[trace.layer_of_call[call]]
         layer.update(tree_map(lambda array: mx.zeros(array.shape, array.dtype), layer.parameters()))
     one, several = (_seconds(model, walk, trace, range(middle, middle + count)) for count in (1, most))
-    return (several - one) / (most - 1) if several > one else several / most
+    return (several - one) / (most - 1) if several > one and most > 1 else several / most
 
 
 def _seconds(model: nn.Module, walk: Walk, trace: Trace, calls: range) -> float:
@@ -155,7 +155,7 @@ def _seconds(model: nn.Module, walk: Walk, trace: Trace, calls: range) -> float:
 
 def _sum_seconds(trace: Trace, findings: list[RelayFindings]) -> float:
     """Of a sum of one token's hidden state: what the slowest rank saw of the next larger exchange."""
-    hidden = trace.crossing(trace.cuts[0])[0]
+    hidden = trace.crossing(len(trace.layer_of_call))[0]
     size = hidden.dtype.size * math.prod(hidden.shape(1, 1)) // len(findings)
     times = [finding.seconds["all_sum"] for finding in findings]
     fitting = min((each for each in times[0] if each >= size), default=max(times[0]))

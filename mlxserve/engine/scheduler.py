@@ -218,13 +218,15 @@ class Scheduler:
         """How many tokens a row of `prompts` may enter now, with `group` ready for its next step."""
         size = prompts.chunk or self._idle_chunk(prompts)
         if not self._decoding.rows:
-            longest = longest_chunk(self._pace, self._limits.chunk) // prompts.rows
-            ranks = self._pace.ranks
-            return size if ranks == 1 else tapered(prompts.unread, size, max(longest, size), ranks)
+            return size if self._pace.ranks == 1 else self._tapered_chunk(prompts, size)
         gap = self._pace.ranks > 1 and group is None
         most = min(prompts.unread, size) * prompts.rows
         tokens = self._allowance.tokens(most, self._decoding_tokens, gap)
         return min(size, -(-tokens // prompts.rows))
+
+    def _tapered_chunk(self, prompts: PromptBatch, size: int) -> int:
+        longest = longest_chunk(self._pace, self._limits.chunk) // prompts.rows
+        return tapered(prompts.unread, size, max(longest, size), self._pace.ranks)
 
     def _idle_chunk(self, prompts: PromptBatch) -> int:
         """Tokens a row where only prompts are read."""

@@ -56,6 +56,17 @@ def test_tensors_are_shared_out_where_sums_cost_less_than_they_save(seconds: flo
     assert f"{LAYERS} layers and {2 * LAYERS} sums take" in choice.reason
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_models_of_few_layers_are_chosen_for_too(layers: int) -> None:
+    group: Any = Two()
+    for _ in range(4):  # which of two equal passes is timed as the longer one is chance
+        choice = choose(
+            Settings(parallel="auto"), group, findings(0.1), lambda: build("qwen3", num_hidden_layers=layers)
+        )
+        assert choice.mode == "pipeline"
+        assert f"{layers} layers and {2 * layers} sums take" in choice.reason
+
+
 def test_a_small_gain_is_not_worth_other_rounding() -> None:
     slower, hardly_faster, faster = (compare(10, 1.0, 2, 20, seconds) for seconds in (0.3, 0.25, 0.15))
     assert (slower.mode, hardly_faster.mode, faster.mode) == ("pipeline", "pipeline", "tensor")

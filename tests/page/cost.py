@@ -126,7 +126,7 @@ def asking(server: Server, asked: list[Asked], times: int) -> Iterator[None]:
 
 def take_answer(connection: socket.socket) -> None:
     """Read one answer, whatever it says."""
-    head, found, body = b"", -1, b""
+    head, found = b"", -1
     while found < 0:
         head += connection.recv(1 << 18)
         found = head.find(b"\r\n\r\n")
