@@ -78,7 +78,7 @@ class Server:
 
     def pids_of(self, *words: str) -> list[int]:
         """Those whose command line has all `words`."""
-        lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0") for pid in self.pids}
+        lines = {pid: _command_line(pid) for pid in self.pids}
         return [pid for pid, line in lines.items() if all(word in line for word in words)]
 
     def health(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Server:
         """Wait until no process of it is left."""
         deadline = time.monotonic() + timeout
         while pids := self.pids:
-            lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ") for pid in pids}
+            lines = {pid: _command_line(pid) for pid in pids}
             assert time.monotonic() < deadline, f"left running: {lines}\n{self.output}"
             time.sleep(0.02)
 
@@ -138,6 +138,14 @@ class Server:
                 continue
         self.process.wait()
         self._output.close()
+
+
+def _command_line(pid: int) -> list[str]:
+    """Its words; none if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
 
 
 def cpu_seconds_of(pid: int) -> float:
