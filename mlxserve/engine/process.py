@@ -17,6 +17,7 @@ from mlxserve import logs
 from mlxserve.bundle import build_id
 from mlxserve.config import Capacity, Settings
 from mlxserve.engine.channel import EngineChannel
+from mlxserve.engine.lean import leave_out_tokenizers
 from mlxserve.engine.messages import Checked, Measured, Progress
 from mlxserve.engine.selfcheck import check_device
 from mlxserve.errors import BrokenBuild, MlxserveError, RankLost
@@ -75,6 +76,7 @@ def with_capacity(settings: Settings, channel: EngineChannel) -> Settings:
 def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
     import mlx.core as mx  # not before it is known to work
 
+    leave_out_tokenizers()
     from mlxserve.engine.follow import follow
     from mlxserve.engine.lead import lead
     from mlxserve.pipeline.group import form_group

@@ -110,16 +110,27 @@ class _Reader:
 
     def _array(self) -> list[Any]:
         kind, count = self._number("I"), self._number("Q")
-        if kind in (STRING, ARRAY):
-            return [self._value(kind) for _ in range(count)]
+        if kind == STRING:
+            return self._strings(count)
+        if kind == ARRAY:
+            return [self._array() for _ in range(count)]
         return list(self._unpack(f"{count}{SCALARS[kind]}"))
 
     def _string(self) -> str:
-        length = self._number("Q")
-        start, self._at = self._at, self._at + length
-        if self._at > len(self._data):
-            raise ValueError("a string runs past its end")
-        return self._data[start : self._at].decode()
+        return self._strings(1)[0]
+
+    def _strings(self, count: int) -> list[str]:
+        """As quickly as Python can: a vocabulary has hundreds of thousands, and every start reads them."""
+        data, at, length_at = self._data, self._at, struct.Struct("<Q").unpack_from
+        found = []
+        for _ in range(count):
+            start = at + 8
+            at = start + length_at(data, at)[0]
+            if at > len(data):
+                raise ValueError("a string runs past its end")
+            found.append(str(data[start:at], "utf-8"))
+        self._at = at
+        return found
 
     def _number(self, code: str) -> Any:
         return self._unpack(code)[0]
