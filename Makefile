@@ -7,8 +7,11 @@ READY := $(VENV)/ready
 CLIENTS := $(VENV)/clients/ready
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
-# Tests that look at how long things take want the machine for themselves; the others share it.
-ALONE := $(patsubst %,tests/system/test_%.py,hostile_load many_kills survival weights)
+# Tests that look at how long things take: two of KILLS share the machine, ALONE have it for themselves. The others run
+# three at a time, all of a file one after the other.
+KILLS := $(patsubst %,tests/system/test_%.py,many_kills survival)
+ALONE := $(patsubst %,tests/system/test_%.py,hostile_load weights)
+SHARED := --dist loadscope --no-loadscope-reorder
 SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
 	$(shell find mlxserve -type f -not -name '*.pyc')
 
@@ -23,7 +26,8 @@ binary: $(BINARY)
 	$(BIN)/python build/measure.py $(BINARY)
 
 test: lint $(BINARY) $(CLIENTS)
-	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder $(addprefix --ignore=,$(ALONE))
+	$(BIN)/pytest -n 3 $(SHARED) $(addprefix --ignore=,$(KILLS) $(ALONE))
+	$(BIN)/pytest -n 2 $(SHARED) $(KILLS)
 	$(BIN)/pytest $(ALONE)
 
 lint: $(READY)

@@ -1,18 +1,20 @@
-"""Servers that tests share: one for each number of ranks, started when first asked for."""
+"""Servers that tests share, one for each number of ranks, started when first asked for; and who runs which tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.system.server import Server, start
 
 Shared = Callable[[int], Server]
 
-
-PAGE = Path(__file__).parent / "page"
+PAGE = "tests/page/"
+LONG = (PAGE, "tests/pipeline/", "tests/system/")
+"""Where some files take minutes."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,15 +23,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
+class BySharing(LoadScopeScheduling):
+    """One process has all tests of a file, or of the page: they share what they start.
+
+    This is what `--dist loadgroup` is for, whose marks get lost: pytest-xdist 3.8 writes them into ids that pytest 9.2
+    no longer looks at.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return PAGE if nodeid.startswith(PAGE) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySharing:
+    return BySharing(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first. One process has all tests of a file, or of the page: they share what they start."""
-    for item in items:
-        of_page = item.path.is_relative_to(PAGE)
-        item.add_marker(pytest.mark.xdist_group("page" if of_page else item.nodeid.partition("::")[0]))
-        if of_page:
-            item.add_marker("long")
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """What takes long comes first, so as not to end last."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,6 @@ from .group_program import run_on_ranks
 from .models_md import DOCUMENT, installed_types
 from .tiny_models import CONFIGS
 
-pytestmark = pytest.mark.long
-
 MOST_RANKS = {"deepseek_v41": 2, "iquestloopcoder": 1}
 """Types that cannot be split over three ranks."""
 REFUSALS = {

@@ -12,8 +12,6 @@ from mlxserve.pipeline.tensor_shares import shard_model
 from tests.pipeline.group_program import run_on_ranks
 from tests.pipeline.one_rank import CONFIGS, VOCABULARY, build
 
-pytestmark = pytest.mark.long
-
 PROGRAM = "tests.pipeline.tensor_program"
 FOUR_HEADS = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32}
 

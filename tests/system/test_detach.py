@@ -20,8 +20,6 @@ from tests.system.hosts import HOME, Bed, Host, install
 from tests.system.server import MLXSERVE, Server
 from tests.system.test_chat import ask_streamed
 
-pytestmark = pytest.mark.long
-
 Own = Callable[[Server], Server]
 SOON = 10.0
 

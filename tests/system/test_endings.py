@@ -25,8 +25,6 @@ from tests.system.server import (
 )
 from tests.system.test_chat import QUESTION, ask_streamed
 
-pytestmark = pytest.mark.long
-
 Own = Callable[[Server], Server]
 SOON = 5.0
 """Seconds within which everything must be over."""

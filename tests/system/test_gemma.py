@@ -46,7 +46,6 @@ def _answers(server: Server) -> list[tuple[str, list[float]]]:
     return [(choice.text, choice.logprobs.token_logprobs) for choice in choices if choice.logprobs]
 
 
-@pytest.mark.long
 def test_gemma_answers_sensibly_and_to_the_bit_alike_on_1_2_and_3_ranks(
     gemma: Path, own: Callable[[Server], Server]
 ) -> None:

@@ -8,15 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.ports import free_port
 from tests.system.interrupted import QUESTIONS, Pieces, are_right
 from tests.system.question import ask_at_once
 from tests.system.server import BareRank, Server, start, write_hostfile
 from tests.system.test_chat import ask_streamed
-
-pytestmark = pytest.mark.long
 
 Own = Callable[[Server], Server]
 SOON = 5.0

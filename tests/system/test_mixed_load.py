@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.system.soak import soak
-
-pytestmark = pytest.mark.long
 
 MINUTES = 2.0
 

@@ -19,8 +19,6 @@ from tests.system.server import MLXSERVE, BareRank, Server, start, write_hostfil
 from tests.system.test_mistakes import ends_with
 from tests.system.test_prefixes import wait_for_index
 
-pytestmark = pytest.mark.long
-
 Own = Callable[[Server], Server]
 TENSOR = ("--parallel", "tensor")
 MIXTURE = {

@@ -19,8 +19,6 @@ from mlxserve.models.demo import demo_file
 from tests.system.hosts import HOME, Bed, Host, two_minis
 from tests.system.server import MLX_LAUNCH
 
-pytestmark = pytest.mark.long
-
 MINIS = ("mini-1", "mini-2")
 ONE_THREAD = ["OPENBLAS_NUM_THREADS=1"]
 """The hosts do not know that they share this machine's cores."""

@@ -19,8 +19,6 @@ from tests.system.interrupted import QUESTIONS, are_right
 from tests.system.question import ask_at_once
 from tests.system.server import BareRank, Server, write_hostfile
 
-pytestmark = pytest.mark.long
-
 Own = Callable[[Server], Server]
 SECONDS = 60.0
 STARTS = 3
