@@ -17,7 +17,7 @@ import pytest
 
 from tests.ports import free_port
 from tests.system.hosts import HOME, Bed, Host, install
-from tests.system.server import MLXSERVE, Server
+from tests.system.server import MLXSERVE, Server, kill_all
 from tests.system.test_chat import ask_streamed
 
 Own = Callable[[Server], Server]
@@ -152,8 +152,7 @@ def test_over_two_hosts_it_outlives_every_session_and_takes_back_a_host_that_was
         wait_until_alone(bed[name])
     wait_for(bed, "healthy")
 
-    for pid in bed["mini-2"].processes():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(bed["mini-2"].processes())
     wait_for(bed, "recovering")
     again = bed["mini-1"].run(launching, timeout=120)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -176,14 +175,12 @@ def test_a_launcher_that_stays_finds_each_host_again_and_ends_all_in_the_end(bed
             stderr=subprocess.STDOUT,
         )
     wait_for(bed, "healthy")
-    for pid in sessions(bed["mini-2"]):
-        os.kill(pid, signal.SIGKILL)
+    kill_all(sessions(bed["mini-2"]))
     wait_for_words(bed, "mini-2 was not reached or was lost")
     wait_for_words(bed, "[mini-2] runs already: process ")
     assert health(bed) == "healthy"
 
-    for pid in bed["mini-2"].processes():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(bed["mini-2"].processes())
     wait_for(bed, "recovering")
     wait_for(bed, "healthy")
     assert keeping.poll() is None

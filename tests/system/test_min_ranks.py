@@ -12,7 +12,7 @@ import httpx
 from tests.ports import free_port
 from tests.system.interrupted import QUESTIONS, Pieces, are_right
 from tests.system.question import ask_at_once
-from tests.system.server import BareRank, Server, start, write_hostfile
+from tests.system.server import BareRank, Server, kill_all, start, write_hostfile
 from tests.system.test_chat import ask_streamed
 
 Own = Callable[[Server], Server]
@@ -44,8 +44,7 @@ def layers(server: Server) -> dict[int, list[int]]:
 
 def kill_all_of(rank: Server) -> None:
     """As when its machine loses power."""
-    for pid in rank.pids:
-        os.kill(pid, signal.SIGKILL)
+    kill_all(rank.pids)
 
 
 def test_answers_go_on_without_a_machine_that_is_lost_and_across_its_return(

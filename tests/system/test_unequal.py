@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import Callable
 
 import httpx
 import pytest
 
-from tests.system.server import Server
+from tests.system.server import Server, kill_all
 from tests.system.small_model import start_small, write_small_model
 
 Own = Callable[[Server], Server]
@@ -60,8 +58,7 @@ def test_ranks_with_one_and_three_parts_of_memory_get_one_and_three_parts_of_the
         assert 0.7 * limit * 1e6 < sum(memory[part] for part in ("weights", "kv", "prefix")) <= limit * 1e6
     assert health["ranks"][1]["expected_ms"] > 2 * health["ranks"][0]["expected_ms"] > 0
 
-    for pid in server.pids_of("engine"):
-        os.kill(pid, signal.SIGKILL)
+    kill_all(server.pids_of("engine"))
     server.wait_until("recovering")
     server.wait_until("healthy")
     assert layers(server) == [[0, 3], [4, 15]]
