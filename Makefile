@@ -8,7 +8,7 @@ CLIENTS := $(VENV)/clients/ready
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
 # Tests that look at how long things take: two of KILLS share the machine, ALONE have it for themselves. The others run
-# three at a time, all of a file one after the other.
+# three at a time, all of a file one after the other. Side by side, threads of one process's BLAS would wait for others.
 KILLS := $(patsubst %,tests/system/test_%.py,many_kills survival)
 ALONE := $(patsubst %,tests/system/test_%.py,hostile_load weights)
 SHARED := --dist loadscope --no-loadscope-reorder
@@ -26,7 +26,7 @@ binary: $(BINARY)
 	$(BIN)/python build/measure.py $(BINARY)
 
 test: lint $(BINARY) $(CLIENTS)
-	$(BIN)/pytest -n 3 $(SHARED) $(addprefix --ignore=,$(KILLS) $(ALONE))
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 3 $(SHARED) $(addprefix --ignore=,$(KILLS) $(ALONE))
 	$(BIN)/pytest -n 2 $(SHARED) $(KILLS)
 	$(BIN)/pytest $(ALONE)
 

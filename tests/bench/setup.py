@@ -12,10 +12,7 @@ from .model import packaged_folder, random_folder
 from .subjects import Start
 
 NO_GUESSES = ("--speculation", "off")
-"""For what compares decoding: the random model repeats itself, so guesses would always be right, and prove nothing.
-
-The packaged model writes real text: with it mlxserve is also measured as it comes, guessing where that pays.
-"""
+"""For what compares decoding: the random model repeats itself, so guesses would always be right, and prove nothing."""
 
 
 class Setup(msgspec.Struct, frozen=True):

@@ -22,9 +22,7 @@ REQUESTS = 4
 """Of each stream, one after the other: what gathers requests now and then is seen to lose or win by it."""
 ONE_RANK = ("mlxserve", "peer", "bare")
 TWO_RANKS = ("mlxserve-2", "peer-2-bare", "peer-2-launch", "bare-2")
-AS_IT_COMES = "mlxserve-guessing"
-"""One rank without NO_GUESSES: by tokens with prompts counted alone, as what decoding costs is measured without."""
-DECODING = ("mlxserve", "mlxserve-2")
+OURS = ("mlxserve", "mlxserve-2")
 
 
 class Speed(msgspec.Struct, frozen=True):
@@ -96,9 +94,7 @@ class SpeedPart:
         goals = []
         if "mlxserve" in self._subjects:
             goals += self._decode("mlxserve", (1, 4, 8, 16), 0.95)
-            one_rank = {1: 1.03, 4: 1.25, 8: 1.3, 16: 1.3}
-            for subject in ("mlxserve", AS_IT_COMES):
-                goals += self._tokens(subject, "peer", one_rank) if subject in self._subjects else []
+            goals += self._tokens("mlxserve", "peer", {1: 1.03, 4: 1.25, 8: 1.3, 16: 1.3})
         if "mlxserve-2" in self._subjects:
             goals += self._decode("mlxserve-2", (1, 4, 8), 0.90)
             goals += self._tokens("mlxserve-2", "peer-2-bare", {1: 1.0, 4: 1.1, 8: 1.3})
@@ -144,23 +140,21 @@ def _measure(subject: str, start: Start, tokens: int, loads: Loads) -> dict[int,
         pair = bare_pair_speeds(start, wanted, DECODE_TOKENS)
         return {number: Speed(decode=decode) for number, decode in zip(wanted, pair, strict=True)}
     found = {}
-    if subject == AS_IT_COMES:
-        start = msgspec.structs.replace(start, flags=())
     with serving(subject, start) as (url, server):
         for number in wanted:
             try:
-                found[number] = _speed(url, subject in DECODING, number, tokens, loads)
+                found[number] = _speed(url, subject in OURS, number, tokens, loads)
             except SubjectError as error:
                 raise server.failure(str(error)) from error
     return found
 
 
-def _speed(url: str, decoding: bool, streams: int, tokens: int, loads: Loads) -> Speed:
+def _speed(url: str, ours: bool, streams: int, tokens: int, loads: Loads) -> Speed:
     chat, burst = loads
     chats = asked(url, chat, streams, REQUESTS * streams, tokens)
     of_chats = rates(chats)
     assert of_chats is not None
-    of_burst = rates(asked(url, burst, streams, streams, DECODE_TOKENS, warm=True)) if decoding else None
+    of_burst = rates(asked(url, burst, streams, streams, DECODE_TOKENS, warm=True)) if ours else None
     return Speed(
         of_chats.tokens_per_second,
         of_burst.decode_per_second if of_burst else 0.0,

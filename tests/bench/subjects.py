@@ -119,7 +119,6 @@ def _peer_launched(start: Start, port: int) -> Iterator[list[Command]]:
 
 STARTING: dict[str, Starting] = {
     "mlxserve": _mlxserve_alone,
-    "mlxserve-guessing": _mlxserve_alone,
     "peer": _peer_alone,
     "mlxserve-2": _mlxserve_launched,
     "peer-2-bare": _peer_bare,
@@ -127,7 +126,6 @@ STARTING: dict[str, Starting] = {
 }
 LABELS = {
     "mlxserve": "mlxserve, 1 rank",
-    "mlxserve-guessing": "mlxserve as it comes, 1 rank",
     "peer": "mlx_lm.server, 1 rank",
     "mlxserve-2": "mlxserve launch -n 2",
     "peer-2-bare": "mlx_lm.server --pipeline, 2 bare ranks",
