@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 
 from tests.conftest import Shared
+from tests.system.server import Server
 
 SEEDS = range(10)
 MAX_TOKENS = 48
@@ -49,15 +50,15 @@ SCHEMAS: dict[str, Any] = {
 
 
 def test_200_answers_under_20_schemas_are_all_valid(shared: Shared) -> None:
-    found = asyncio.run(_answers(shared(2).async_client()))
+    found = asyncio.run(_answers(shared(2)))
     assert len(found) == len(SCHEMAS) * len(SEEDS) == 200
     for name, text in found:
         jsonschema.validate(json.loads(text), SCHEMAS[name], format_checker=jsonschema.FormatChecker())
     assert len({text for _, text in found}) > 100, "they are not all the shortest answer there is"
 
 
-async def _answers(client: Any) -> list[tuple[str, str]]:
-    async def ask(name: str, seed: int) -> tuple[str, str]:
+async def _answers(server: Server) -> list[tuple[str, str]]:
+    async def ask(client: Any, name: str, seed: int) -> tuple[str, str]:
         answer = await client.chat.completions.create(
             model="demo",
             messages=[{"role": "user", "content": "Tell me about somebody, as JSON."}],
@@ -68,4 +69,5 @@ async def _answers(client: Any) -> list[tuple[str, str]]:
         )
         return name, answer.choices[0].message.content
 
-    return await asyncio.gather(*(ask(name, seed) for name in SCHEMAS for seed in SEEDS))
+    async with server.async_client() as client:
+        return await asyncio.gather(*(ask(client, name, seed) for name in SCHEMAS for seed in SEEDS))
