@@ -134,6 +134,7 @@ def test_prefixes_outlive_a_restart_and_a_damaged_file_is_left_out(
     end(server)
 
     damaged = hold_the_beginning(tmp_path)
+    assert damaged
     for path in damaged:
         path.write_bytes(path.read_bytes()[:-1000])
     server = serving()
