@@ -18,7 +18,11 @@ if path := found.get("MLX_HOSTFILE"):
     found["addresses"] = json.load(open(path))
 print("report " + json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), "folder": os.getcwd(), **found}), flush=True)
 """
-WAIT = REPORT + "import time; time.sleep(60)"
+NAPS = """\
+for _ in range(600):
+    time.sleep(0.1)  # a signal that comes just before a sleep is handled only after it
+"""
+WAIT = f"import sys, time\n{REPORT}{NAPS}"
 
 RELAY = f"""\
 #!{sys.executable} -ISB

@@ -19,15 +19,14 @@ from mlxserve.launch.detach import rank as rank_module
 from mlxserve.launch.detach.orders import Begin
 from mlxserve.launch.detach.rank import DetachedRank, Record
 from mlxserve.launch.request import Http
-from tests.launch.conftest import Launch, Program
+from tests.launch.conftest import NAPS, Launch, Program
 from tests.launch.test_launcher import two_hosts, wait_until_ended
 
-WAIT = """
+WAIT = f"""
 import os, signal, sys, time
 print(os.getsid(0) == os.getpid(), os.readlink("/proc/self/fd/0"), open(os.environ["MLX_HOSTFILE"]).read(),
       os.environ["MLX_RANK"], os.environ["MLXSERVE_API_KEY"], *sys.argv[1:], flush=True)
-time.sleep(60)
-"""
+{NAPS}"""
 ORDER = Begin(
     name="8100-rank0",
     words=("serve", "--model", "it's"),

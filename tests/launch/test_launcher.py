@@ -13,7 +13,7 @@ from tests.launch.conftest import REPORT, WAIT, Launch, Program, reports
 from tests.system.server import MLXSERVE
 
 STUBBORN = "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGTERM, signal.SIGHUP)]\n" + WAIT
-RANK_1_FAILS = WAIT.replace("time.sleep(60)", "time.sleep(60 if os.environ['MLX_RANK'] == '0' else 0.1); sys.exit(7)")
+RANK_1_FAILS = WAIT.replace("time.sleep(0.1)", "time.sleep(0.1); os.environ['MLX_RANK'] == '0' or sys.exit(7)")
 
 
 def is_running(pid: object) -> bool:
