@@ -119,7 +119,7 @@ class Serving:
             return "degraded", self.tokenizer_error
         if self.engine.draining_since:
             return "draining", "the server ends as soon as the answers that have begun are complete"
-        if self.engine.health.status == "healthy" and self.tokenizer is None:
+        if self.engine.serves and self.tokenizer is None:
             return "loading", "the tokenizer is being loaded"
         return self.engine.health.status, self.engine.health.reason
 

@@ -45,12 +45,13 @@ async def test_a_model_whose_sequences_run_one_after_another_is_told(
     assert (await http.get("/health")).json()["batched"] is False
 
 
+@pytest.mark.parametrize("missing", ["", "rank 1 (192.168.5.2)"])
 async def test_while_the_model_loads_all_is_503(
-    serve: Serve, engine: ScriptedEngine, settings: Settings, folder: Path
+    serve: Serve, engine: ScriptedEngine, settings: Settings, missing: str
 ) -> None:
     async with serve(settings) as base, httpx.AsyncClient(base_url=base) as http:
         await _is_unready(http, "loading", "starting")
-        engine.connect()
+        engine.connect(missing)
         engine.client.receive(messages.Progress("downloading", "3 of 7 GB"))
         await _is_unready(http, "loading", "downloading 3 of 7 GB")
         engine.become_ready()
