@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from mlxserve.engine import blas
 from tests.system.server import Server, start
+
+if library := blas.to_preload():
+    ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)  # for what tests compute in this process, where MLX comes later
 
 Shared = Callable[[int], Server]
 
