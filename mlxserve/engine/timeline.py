@@ -14,7 +14,7 @@ from mlxserve.pipeline.trace import Span
 
 Event = dict[str, Any]
 
-_PINGS = 16
+_PINGS = 64
 """Of so many last ones the quickest tells the time best."""
 _LATE_TICKS = 64
 """Ticks after which a rank's part in an exchange is not waited for any more."""

@@ -18,6 +18,8 @@ from mlxserve.pipeline.trace import Tracer
 logger = logging.getLogger("mlxserve.engine")
 
 _SECONDS = 1.0
+_PINGS = 10
+"""How often the time is asked for meanwhile: a busy machine may be slow to answer, but not always."""
 
 
 class Tracing:
@@ -61,9 +63,10 @@ class Tracing:
     def _write_on(self) -> None:
         try:
             while True:
-                for worker in self._workers:
-                    worker.send(ClockAsked(time.perf_counter()))
-                time.sleep(_SECONDS)
+                for _ in range(_PINGS):
+                    for worker in self._workers:
+                        worker.send(ClockAsked(time.perf_counter()))
+                    time.sleep(_SECONDS / _PINGS)
                 self._write()
         except RankLost:
             return  # which others see, too
