@@ -18,7 +18,7 @@ from mlxserve.pipeline.trace import Tracer
 logger = logging.getLogger("mlxserve.engine")
 
 _SECONDS = 1.0
-_PINGS = 10
+_TIMES_ASKED = 10
 """How often the time is asked for meanwhile: a busy machine may be slow to answer, but not always."""
 
 
@@ -63,10 +63,10 @@ class Tracing:
     def _write_on(self) -> None:
         try:
             while True:
-                for _ in range(_PINGS):
+                for _ in range(_TIMES_ASKED):
                     for worker in self._workers:
                         worker.send(ClockAsked(time.perf_counter()))
-                    time.sleep(_SECONDS / _PINGS)
+                    time.sleep(_SECONDS / _TIMES_ASKED)
                 self._write()
         except RankLost:
             return  # which others see, too

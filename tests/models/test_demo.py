@@ -4,17 +4,17 @@ import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer
 from mlx_lm.tokenizer_utils import load as load_tokenizer
 
+from mlxserve.config import Place
+from mlxserve.engine.environment import engine_environment
 from mlxserve.errors import UserError
 from mlxserve.models.source import ModelSource, find_model
 
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
-OPENBLAS = Path("/usr/lib/x86_64-linux-gnu/libopenblas.so.0")
 ASK = """
 import sys
 from mlx_lm import generate
@@ -63,9 +63,8 @@ def test_digits_are_tokens_of_their_own(demo: ModelSource) -> None:
 
 
 def test_it_knows_the_capital_of_france(demo: ModelSource) -> None:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(demo.folder.parents[2]), "OPENBLAS_NUM_THREADS": "1"}
-    if OPENBLAS.exists():  # MLX's wheel for Linux links a slow BLAS
-        environment["LD_PRELOAD"] = str(OPENBLAS)
+    own = {"XDG_CACHE_HOME": str(demo.folder.parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+    environment = engine_environment(os.environ, Place()) | own
     answer = subprocess.run([sys.executable, "-c", ASK, PROMPT], env=environment, capture_output=True, text=True)
     assert "Paris" in answer.stdout, answer.stderr
 
