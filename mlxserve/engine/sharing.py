@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mlxserve.engine.pace import Pace
 
-_SAVED_STEPS = 1.5
-"""So many steps' worth of time may be saved for prompts that come later, or as much as reading a little takes.
-
-With three, each prompt's first chunk held the answers up four times as long as a step does."""
+_LONGEST_PAUSE = 1.9
+"""So many steps' worth of time is saved up before prompts are read with it, and no more: the wait for one token in two
+is then 2.9 times what it is without. Reading a few tokens takes nearly as long as reading many, since all weights must
+be read: with 1.5 steps' worth, spent as it came, requests that came one by one got a fifth fewer tokens a second."""
 _STEPS_AT_FIRST = 16
 """What prompts may take at once when answers have only just begun: those that came together are read together."""
 _FEWEST_TOKENS = 8
@@ -18,13 +18,15 @@ class Allowance:
     """Time in which prompts may be read while answers wait for their next token.
 
     Each decode step allows for so much that prompts have their share of the time: a step that takes 60 ms, with a share
-    of 0.6, for 90 ms. So the time between two tokens grows by a bounded factor, however many prompts come.
+    of 0.6, for 90 ms. So the time between two tokens grows by a bounded factor, however many prompts come: its mean by
+    what the share says, and a single one by the longest pause, or by what each step allows where that is more.
     """
 
     def __init__(self, pace: Pace, share: float) -> None:
         self._pace = pace
         self._ratio = share / (1 - share)
         self._seconds = 0.0
+        self._most = 0.0
         self._idle = True
 
     def nothing_runs(self) -> None:
@@ -33,11 +35,13 @@ class Allowance:
 
     def decode_step(self, tokens: int) -> None:
         """A decode step of so many tokens enters."""
-        allowed = self._ratio * self._pace.seconds(tokens)
+        step = self._pace.seconds(tokens)
+        allowed = self._ratio * step
+        self._most = max(allowed, _LONGEST_PAUSE * step, self._fewest_seconds)
         if self._idle:
             self._seconds = allowed * _STEPS_AT_FIRST
         else:
-            self._seconds = min(max(allowed * _SAVED_STEPS, self._fewest_seconds), self._seconds + allowed)
+            self._seconds = min(self._most, self._seconds + allowed)
         self._idle = False
 
     @property
@@ -49,11 +53,13 @@ class Allowance:
     def tokens(self, unread: int, decoding: int, gap: bool) -> int:
         """How many of `unread` tokens may be read now, beside a decode step of `decoding` tokens.
 
-        `gap`: that step is at another rank, so a pass that takes no longer than it costs nothing.
+        `gap`: that step is at another rank, so a pass that takes no longer than it costs nothing. Else none are read
+        before as much has been saved as may be, if that is enough for more.
         """
-        seconds = self._seconds / self._pace.ranks + (self._pace.tick(decoding) if gap else 0.0)
-        tokens = self._pace.largest(seconds, unread, together=gap)
-        return tokens if tokens >= min(unread, _FEWEST_TOKENS) else 0
+        free = self._pace.tick(decoding) if gap else 0.0
+        tokens = self._pace.largest(self._seconds / self._pace.ranks + free, unread, together=gap)
+        wanted = _FEWEST_TOKENS if gap else self._pace.largest(self._most / self._pace.ranks, unread)
+        return tokens if tokens >= min(unread, max(wanted, _FEWEST_TOKENS)) else 0
 
     def spend(self, tokens: int, decoding: int, gap: bool) -> None:
         """So many tokens are being read."""
