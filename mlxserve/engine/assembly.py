@@ -101,7 +101,7 @@ class Assembly:
         if self.settings.speculation == "off" or not self.cuttable:
             return None
         most = self.settings.num_draft_tokens or MOST_GUESSES
-        return Speculation(pace.seconds, most, draft_model=draft_model)
+        return Speculation(pace.seconds, pace.verifying, most, draft_model=draft_model)
 
     def _bounds(self) -> list[tuple[Bound, Bound]]:
         return [bounds(self.settings, rank.footprint, rank.free_bytes) for rank in self.ranks]

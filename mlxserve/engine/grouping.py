@@ -33,12 +33,15 @@ class Grouping:
         self._steps += 1
         if self._steps % _STEPS_BETWEEN_TRIALS == 0:
             # What is not being done is not being measured: try it again now and then.
-            self._pace.forget(rows if self._split else share, together=not self._split)
+            if self._split:
+                self._pace.forget(rows)
+            else:
+                self._pace.forget(share, "together")
         if not self._pace.knows(rows):
             self._split = False
-        elif not self._pace.knows(share, together=True):
+        elif not self._pace.knows(share, "together"):
             self._split = True
         else:
-            gain = self._pace.tick(rows) / max(1e-9, self._pace.tick(share, together=True))
+            gain = self._pace.tick(rows) / max(1e-9, self._pace.tick(share, "together"))
             self._split = gain > (1.0 if self._split else _WORTH_SPLITTING)
         return parts if self._split else 1

@@ -2,7 +2,8 @@
 
 What counts is how many tokens a pass has, rows times length: a few cost about as much as one, since the weights must be
 read anyway, and many cost in proportion. On several ranks a pass takes as many ticks as there are ranks; a tick is
-shorter or longer when other ranks compute at the same time, so both are kept.
+shorter or longer when other ranks compute at the same time, so both are kept. And it takes longer where guesses are
+verified, since the model's head then works at all positions, and not at the last one of each row alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from itertools import accumulate
+from typing import Literal
 
 _NEWEST = 0.2
 """Weight of the newest measurement."""
@@ -19,33 +21,42 @@ _FEW = 3
 """Measurements after which a figure is trusted."""
 
 
+Kind = Literal["alone", "together", "verifying"]
+"""Of a tick: one rank computes, several do, or a pass verifies guesses, alone."""
+
+
 class Pace:
-    """Seconds of ticks by the tokens of their largest pass."""
+    """Seconds of ticks by the tokens of their largest pass, and by what kind of tick it is."""
 
     def __init__(self, ranks: int) -> None:
         self.ranks = ranks
-        self._tables = {False: _Table(), True: _Table()}
+        self._tables: dict[Kind, _Table] = {"alone": _Table(), "together": _Table(), "verifying": _Table()}
 
-    def note(self, tokens: int, seconds: float, together: bool = False) -> None:
-        """A tick whose largest pass has `tokens` took `seconds`; `together`: several ranks computed in it."""
-        self._tables[together].note(tokens, seconds)
+    def note(self, tokens: int, seconds: float, kind: Kind = "alone") -> None:
+        """A tick whose largest pass has `tokens` took `seconds`.
 
-    def knows(self, tokens: int, together: bool = False) -> bool:
+        The first of a size that verifies is left out: kernels may be made for it, and it would seem never to pay.
+        """
+        table = self._tables[kind]
+        if kind != "verifying" or not table.begin(tokens):
+            table.note(tokens, seconds)
+
+    def knows(self, tokens: int, kind: Kind = "alone") -> bool:
         """Whether ticks of about this size have been measured a few times."""
-        return self._tables[together].count(tokens) >= _FEW
+        return self._tables[kind].count(tokens) >= _FEW
 
-    def forget(self, tokens: int, together: bool = False) -> None:
+    def forget(self, tokens: int, kind: Kind = "alone") -> None:
         """Measure ticks of about this size anew."""
-        self._tables[together].forget(tokens)
+        self._tables[kind].forget(tokens)
 
-    def tick(self, tokens: int, together: bool = False) -> float:
+    def tick(self, tokens: int, kind: Kind = "alone") -> float:
         """Seconds of a tick whose largest pass has `tokens`; 0 where nothing was ever measured.
 
-        Of several ranks together less may have been measured: beside that it is as much longer as it was there.
+        Of other kinds than alone less may have been measured: beside that it is as much longer as it was there.
         """
-        alone, table = self._tables[False], self._tables[together]
+        alone, table = self._tables["alone"], self._tables[kind]
         nearest = min(max(tokens, table.smallest), table.largest)
-        if not together or tokens == nearest or not alone.measured:
+        if table is alone or tokens == nearest or not alone.measured:
             return table.seconds(tokens)
         longer = table.seconds(nearest) / alone.seconds(nearest) if table.measured else 1.0
         return longer * alone.seconds(tokens)
@@ -54,12 +65,16 @@ class Pace:
         """Seconds of a pass of `tokens` through all ranks, alone."""
         return self.ranks * self.tick(tokens)
 
-    def largest(self, seconds: float, most: int, step: int = 1, together: bool = False) -> int:
+    def verifying(self, tokens: int) -> float:
+        """The same of a pass that verifies guesses: `tokens` are those of all rows with their guesses."""
+        return self.ranks * self.tick(tokens, "verifying")
+
+    def largest(self, seconds: float, most: int, step: int = 1, kind: Kind = "alone") -> int:
         """The most tokens, a multiple of `step` and at most `most`, that a tick of `seconds` has time for; or 0."""
         low, high = 0, max(0, most) // step
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.tick(middle * step, together) <= seconds else (low, middle - 1)
+            low, high = (middle, high) if self.tick(middle * step, kind) <= seconds else (low, middle - 1)
         return low * step
 
 
@@ -68,6 +83,7 @@ class _Table:
 
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
+        self._begun: set[int] = set()
         self._sizes: list[float] = []
         self._seconds: list[float] = []
 
@@ -84,6 +100,12 @@ class _Table:
     def largest(self) -> int:
         """The most tokens of a pass that was measured."""
         return int(self._sizes[-1]) if self._sizes else 0
+
+    def begin(self, tokens: int) -> bool:
+        """Whether nothing of about this size has come before."""
+        before = len(self._begun)
+        self._begun.add(_class(tokens))
+        return len(self._begun) > before
 
     def note(self, tokens: int, seconds: float) -> None:
         entry = self._entries.setdefault(_class(tokens), _Entry())

@@ -47,7 +47,7 @@ class Allowance:
     @property
     def _fewest_seconds(self) -> float:
         """Enough for the fewest tokens: so much is saved also of a small share, or prompts would never be read."""
-        passes = (self._pace.tick(_FEWEST_TOKENS, together) for together in (False, True))
+        passes = self._pace.tick(_FEWEST_TOKENS), self._pace.tick(_FEWEST_TOKENS, "together")
         return 1.01 * self._pace.ranks * max(passes)  # a little more than it takes, whatever is rounded
 
     def tokens(self, unread: int, decoding: int, gap: bool) -> int:
@@ -56,12 +56,12 @@ class Allowance:
         `gap`: that step is at another rank, so a pass that takes no longer than it costs nothing. Else none are read
         before as much has been saved as may be, if that is enough for more.
         """
-        free = self._pace.tick(decoding) if gap else 0.0
-        tokens = self._pace.largest(self._seconds / self._pace.ranks + free, unread, together=gap)
+        kind, free = ("together", self._pace.tick(decoding)) if gap else ("alone", 0.0)
+        tokens = self._pace.largest(self._seconds / self._pace.ranks + free, unread, kind=kind)
         wanted = _FEWEST_TOKENS if gap else self._pace.largest(self._most / self._pace.ranks, unread)
         return tokens if tokens >= min(unread, max(wanted, _FEWEST_TOKENS)) else 0
 
     def spend(self, tokens: int, decoding: int, gap: bool) -> None:
         """So many tokens are being read."""
-        seconds = self._pace.tick(tokens, gap) - (self._pace.tick(decoding) if gap else 0.0)
+        seconds = self._pace.tick(tokens, "together" if gap else "alone") - (self._pace.tick(decoding) if gap else 0.0)
         self._seconds -= self._pace.ranks * max(0.0, seconds)

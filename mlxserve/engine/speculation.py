@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 from operator import mul
 from typing import Protocol
@@ -29,6 +29,8 @@ _MOST_CREDIT = 4.0
 _DRAFTED = 0.7
 """The chance of a draft model's guess, before any was seen."""
 _DRAFTED_WEIGHT = 3.0
+_CHOICES_BETWEEN_TRIALS = 100
+"""What is not done is not measured: so often passes with guesses are thought to take no longer than others as large."""
 _FADING = 0.95
 _FORGOTTEN_AFTER = 400
 """Tokens after which a draft model is thought of as before any guess of it was seen."""
@@ -119,11 +121,14 @@ class Speculation:
 
     seconds: Callable[[int], float]
     """What a pass of so many tokens takes, all rows together."""
+    verifying: Callable[[int], float]
+    """The same of a pass that verifies guesses."""
     most: int = MOST_GUESSES
     """Guesses a row."""
     overhead: float = 0.0
     """Seconds that a pass takes longer because it cannot be enqueued before the last one's tokens are read."""
     draft_model: DraftingModel | None = None
+    _choices: int = field(default=0, init=False)
 
     def promises(self, sequences: list[Sequence]) -> bool:
         """Whether it pays to read the tokens on their way before the next pass, as `guesses` needs it."""
@@ -142,7 +147,7 @@ class Speculation:
     def settle(self, sequences: list[Sequence], guesses: Guesses, verdicts: list[Verdict]) -> None:
         """Learn from a pass that has landed."""
         rows, plain = len(sequences), self.seconds(len(sequences))
-        extra = self.seconds(rows * (1 + guesses.count)) + self.overhead - plain
+        extra = self.verifying(rows * (1 + guesses.count)) + self.overhead - plain
         cost = extra / plain * rows / sum(map(bool, guesses.rows))
         drafted = guesses.drafted or [False] * rows
         cost_of_model = self._drafting_seconds(sum(drafted), guesses.count) / plain * rows / max(1, sum(drafted))
@@ -158,6 +163,7 @@ class Speculation:
 
     def _choose(self, sequences: list[Sequence]) -> tuple[int, list[bool]]:
         """How many tokens are guessed a row, and for which rows by the draft model."""
+        self._choices += 1
         chances = [self._chances(sequence) for sequence in sequences]
         nobody = [False] * len(sequences)
         gain, count = self._best(chances)
@@ -221,9 +227,11 @@ class Speculation:
         if not guessing or not plain:
             return 0.0, 0
         best, count = rows * math.log(_MARGIN), 0
+        tries = self._choices % _CHOICES_BETWEEN_TRIALS < 2  # the tokens on their way are read by one, then guessed on
+        price = self.seconds if tries else self.verifying
         for guessed in range(1, max(map(len, guessing)) + 1):
             expected = [sum(row[:guessed], 1.0) for row in guessing]
-            seconds = self.seconds(rows * (1 + guessed)) + self.overhead + self._drafting_seconds(drafted, guessed)
+            seconds = price(rows * (1 + guessed)) + self.overhead + self._drafting_seconds(drafted, guessed)
             gain = sum(map(math.log, expected)) - rows * math.log(seconds / plain)
             if gain > best:
                 best, count = gain, guessed

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from mlxserve.engine.pace import Pace
+from mlxserve.engine.pace import Kind, Pace
 from mlxserve.pipeline.pipeline import Work
 
 
@@ -15,6 +15,7 @@ class _Queued:
     """A pass that one rank computes or is about to."""
 
     tokens: int
+    kind: Kind
     began: float
     """When it could be begun at the earliest, as `time.perf_counter` tells it."""
 
@@ -44,31 +45,37 @@ class Timing:
         if self._pace.ranks == 1:
             self._note_queued(work, runs_on, self._mark, now)
         else:
-            self._note_tick(work.tokens.size if work else 0, now - self._mark, wholly)
+            self._note_tick(work, now - self._mark, wholly)
         self._mark = None if idle else now
 
-    def _note_tick(self, tokens: int, seconds: float, wholly: bool) -> None:
+    def _note_tick(self, work: Work | None, seconds: float, wholly: bool) -> None:
+        tokens = work.tokens.size if work else 0
         if wholly:
             self._under_way.extend([0] * self._pace.ranks)
-            self._pace.note(tokens, seconds / self._pace.ranks)
+            self._pace.note(tokens, seconds / self._pace.ranks, _kind(work))
             return
         self._under_way.appendleft(tokens)
         computing = [size for size in self._under_way if size]
         # Where only the last rank computes, what is done with its logits was timed as well.
         if any(list(self._under_way)[:-1]):
-            self._pace.note(max(computing), seconds, together=len(computing) > 1)
+            self._pace.note(max(computing), seconds, "together" if len(computing) > 1 else "alone")
 
     def _note_queued(self, work: Work | None, runs_on: bool, began: float, now: float) -> None:
         """On one rank the tokens drawn in a decode step are waited for a step later."""
         if work is not None:
-            self._queued.append(_Queued(work.tokens.size, began))
+            self._queued.append(_Queued(work.tokens.size, _kind(work), began))
         finished = [self._queued.popleft() for _ in range(len(self._queued) - runs_on)]
         if not finished:
             return
         *before, last = finished
-        if all(self._pace.knows(one.tokens) for one in before):
+        if all(self._pace.knows(one.tokens, one.kind) for one in before):
             start = max(self._finished, finished[0].began)
-            seconds = now - start - sum(self._pace.tick(one.tokens) for one in before)
+            seconds = now - start - sum(self._pace.tick(one.tokens, one.kind) for one in before)
             if seconds > 0:  # else those before were faster than usual, and of the last nothing is known
-                self._pace.note(last.tokens, seconds)
+                self._pace.note(last.tokens, seconds, last.kind)
         self._finished = now
+
+
+def _kind(work: Work | None) -> Kind:
+    """Of a pass alone: with logits at all positions it verifies guesses, or takes as long as if it did."""
+    return "verifying" if work and work.logits == "all" else "alone"

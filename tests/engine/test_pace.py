@@ -30,9 +30,19 @@ def test_beyond_what_was_measured_a_pass_takes_longer_however_flat_it_was_so_far
 
 def test_ranks_together_are_as_much_slower_at_what_was_not_measured_as_at_what_was() -> None:
     pace = measured(ranks=2, n1=0.03, n16=0.06, n64=0.12)
-    assert pace.tick(64, together=True) == pytest.approx(0.12)
-    pace.note(16, 0.09, together=True)
-    assert pace.tick(64, together=True) == pytest.approx(0.18)
+    assert pace.tick(64, "together") == pytest.approx(0.12)
+    pace.note(16, 0.09, "together")
+    assert pace.tick(64, "together") == pytest.approx(0.18)
+
+
+def test_passes_that_verify_have_times_of_their_own_but_for_the_first_of_a_size() -> None:
+    pace = measured(n8=0.05, n64=0.12)
+    pace.note(8, 2.0, "verifying")
+    assert pace.verifying(8) == pytest.approx(0.05)
+    pace.note(8, 0.06, "verifying")
+    assert pace.verifying(8) == pytest.approx(0.06)
+    assert pace.verifying(64) == pytest.approx(0.144)
+    assert pace.tick(8) == pytest.approx(0.05)
 
 
 def test_one_disturbed_measurement_does_not_make_larger_passes_look_slow() -> None:
@@ -143,5 +153,5 @@ def test_what_was_never_measured_is_tried() -> None:
     grouping = Grouping(pace)
     assert grouping.groups(8) == 2
     for _ in range(3):
-        pace.note(4, 0.052, together=True)
+        pace.note(4, 0.052, "together")
     assert grouping.groups(8) == 1

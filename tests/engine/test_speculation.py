@@ -102,7 +102,7 @@ def edit(seed: int, length: int) -> tuple[list[int], list[int]]:
 @pytest.mark.parametrize("overhead", [0.0, 0.2])
 def test_an_edit_is_written_much_faster(overhead: float) -> None:
     prompt, answer = edit(1, 200)
-    writing = Writing([prompt], [answer], Speculation(measured, overhead=overhead)).run()
+    writing = Writing([prompt], [answer], Speculation(measured, measured, overhead=overhead)).run()
     assert writing.faster[0] > 3
 
 
@@ -115,7 +115,7 @@ def test_however_often_guesses_are_right_it_costs_next_to_nothing(
 ) -> None:
     prompts = [text(seed, 100, predictable, symbols) for seed in range(streams)]
     answers = [text(50 + seed, 150, predictable, symbols) for seed in range(streams)]
-    writing = Writing(prompts, answers, Speculation(seconds, overhead=0.1)).run()
+    writing = Writing(prompts, answers, Speculation(seconds, seconds, overhead=0.1)).run()
     assert geometric_mean(writing.faster) >= 0.97
 
 
@@ -125,19 +125,19 @@ def test_guesses_that_fail_whatever_was_seen_before_are_given_up() -> None:
     while len(answer) < 300:
         piece = [chance.randrange(5000) for _ in range(4)]
         answer += [*piece, 1, *piece[:3]]
-    writing = Writing([[1, 2]], [answer[:300]], Speculation(measured, overhead=0.5)).run()
+    writing = Writing([[1, 2]], [answer[:300]], Speculation(measured, measured, overhead=0.5)).run()
     assert writing.faster[0] >= 0.97
 
 
 def test_guesses_that_would_slow_a_pass_down_as_much_as_they_bring_are_not_made() -> None:
     prompt, answer = edit(2, 100)
-    assert Writing([prompt], [answer], Speculation(linear)).run().passes_with_guesses == 0
+    assert Writing([prompt], [answer], Speculation(linear, linear)).run().passes_with_guesses == 0
 
 
 def test_streams_without_guesses_do_not_wait_long_for_one_that_has_them() -> None:
     prompt, answer = edit(3, 120)
     prompts, answers = [prompt, [1, 2]], [answer, text(7, 120, 0.0, 5000)]
-    writing = Writing(prompts, answers, Speculation(measured)).run()
+    writing = Writing(prompts, answers, Speculation(measured, measured)).run()
     assert writing.faster[0] > 2
     assert min(writing.faster) > 0.5
 
@@ -145,18 +145,18 @@ def test_streams_without_guesses_do_not_wait_long_for_one_that_has_them() -> Non
 @pytest.mark.parametrize("most", [1, 3])
 def test_no_more_is_guessed_than_allowed_and_than_the_answer_has_left(most: int) -> None:
     sequence = submit(1, [5, 6, 7, 8, 9] * 3, tokens=3)
-    guesses = Speculation(measured, most=most).guesses([sequence])
+    guesses = Speculation(measured, measured, most=most).guesses([sequence])
     assert guesses == Guesses([[5, 6, 7, 8, 9][: min(most, 2)]])
     sequence.sampled = sequence.emitted = 2
     sequence.tokens += [5, 6]
-    assert Speculation(measured, most=most).guesses([sequence]) is None
+    assert Speculation(measured, measured, most=most).guesses([sequence]) is None
 
 
 def test_a_token_on_its_way_is_waited_for_where_guesses_behind_it_pay() -> None:
     loop, prose = submit(1, [5, 6, 7, 8, 9] * 6, tokens=30), submit(2, list(range(30)), tokens=30)
     for sequence in (loop, prose):
         sequence.sampled = 1
-    speculation = Speculation(measured, overhead=0.1)
+    speculation = Speculation(measured, measured, overhead=0.1)
     assert speculation.promises([loop])
     assert not speculation.promises([prose])
 
@@ -167,9 +167,16 @@ def test_what_a_grammar_forces_is_guessed_and_what_it_forbids_is_not() -> None:
     schema = {"type": "object", "properties": {"title": {"enum": ["abx", "aby"]}}, "required": ["title"]}
     grammar = LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False})
     sequence.matcher = Matcher(tokens, grammar, sequence.stop_tokens)
-    speculation = Speculation(measured)
+    speculation = Speculation(measured, measured)
     assert speculation.guesses([sequence]) == Guesses([list(b'{"title":"ab')])
     for token in b'{"title":"':
         sequence.matcher.accept(token)
     sequence.tokens += list(b'{"title":"')
     assert speculation.guesses([sequence]) == Guesses([list(b"ab")])
+
+
+def test_where_passes_with_guesses_turn_out_dear_they_are_tried_only_now_and_then() -> None:
+    text = [1, 2, 3, 4, 5] * 200
+    speculation = Speculation(measured, lambda tokens: 10 * measured(tokens))
+    writing = Writing([text[:20]], [text[20:]], speculation).run()
+    assert 1 <= writing.passes_with_guesses <= len(text) // 50

@@ -96,7 +96,7 @@ def test_over_two_ranks_the_last_ones_tick_alone_is_not_noted(clock: Clock) -> N
         clock.now += seconds
         timing.end(_work(1, tokens, "last") if tokens else None, wholly=False, idle=False, runs_on=False)
     assert pace.tick(100) == pytest.approx(0.1)
-    assert pace.tick(100, together=True) == pytest.approx(0.11)
+    assert pace.tick(100, "together") == pytest.approx(0.11)
     assert pace.tick(80) == pytest.approx(0.1)
 
 
@@ -112,3 +112,15 @@ def test_a_chunk_that_seems_to_take_no_time_teaches_nothing(clock: Clock) -> Non
         at += 0.35
         _step(timing, clock, _work(1, 100, "none"), at)
     assert pace.tick(100) == pytest.approx(0.35, rel=0.3)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_pass_with_guesses_says_nothing_of_a_chunk_as_large(clock: Clock, ranks: int) -> None:
+    pace = Pace(ranks)
+    pace.note(12, 0.1)
+    timing = Timing(pace)
+    for at in (101.0, 102.0):
+        clock.now = at
+        _step(timing, clock, _work(4, 3, "all"), at + 0.3, idle=True)
+    assert pace.verifying(12) == pytest.approx(0.3)
+    assert pace.tick(12) == pytest.approx(0.1)

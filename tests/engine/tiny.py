@@ -13,7 +13,7 @@ from mlx_lm.utils import _get_classes
 from mlxserve.config import Place, Settings
 from mlxserve.engine.memory import Bound, Ledger
 from mlxserve.engine.messages import Likelihood, Reading, Sampling, Submit
-from mlxserve.engine.pace import Pace
+from mlxserve.engine.pace import Kind, Pace
 from mlxserve.engine.prefill import tapered
 from mlxserve.engine.prefix import PrefixIndex
 from mlxserve.engine.scheduler import Limits, Scheduler
@@ -99,10 +99,10 @@ class Priced(Pace):
         super().__init__(ranks)
         self._token_cost = token_cost
 
-    def knows(self, tokens: int, together: bool = False) -> bool:
+    def knows(self, tokens: int, kind: Kind = "alone") -> bool:
         return True
 
-    def tick(self, tokens: int, together: bool = False) -> float:
+    def tick(self, tokens: int, kind: Kind = "alone") -> float:
         return 0.01 * (1 + self._token_cost * tokens)
 
 
@@ -138,7 +138,9 @@ def scheduler(
         pipeline = Staged(pace.ranks, batchable)
     bounds = [Bound(FOOTPRINT, kv_bytes)] * pace.ranks
     prefixes = PrefixIndex([Bound(FOOTPRINT, prefix_bytes)] * pace.ranks, cuttable=True) if prefix_bytes else None
-    speculation = Speculation(pace.seconds, draft_model=draft_model) if speculates or draft_model else None
+    speculation = None
+    if speculates or draft_model:
+        speculation = Speculation(pace.seconds, pace.verifying, draft_model=draft_model)
     return Scheduler(
         Recorded(pipeline), Limits(rows, 8, chunk, prefill_share), pace, Ledger(bounds), prefixes, speculation
     )
