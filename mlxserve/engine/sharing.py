@@ -56,8 +56,9 @@ class Allowance:
         `gap`: that step is at another rank, so a pass that takes no longer than it costs nothing. Else none are read
         before as much has been saved as may be, if that is enough for more.
         """
-        kind, free = ("together", self._pace.tick(decoding)) if gap else ("alone", 0.0)
-        tokens = self._pace.largest(self._seconds / self._pace.ranks + free, unread, kind=kind)
+        free = self._pace.tick(decoding) if gap else 0.0
+        seconds = self._seconds / self._pace.ranks + free
+        tokens = self._pace.largest(seconds, unread, kind="together" if gap else "alone")
         wanted = _FEWEST_TOKENS if gap else self._pace.largest(self._most / self._pace.ranks, unread)
         return tokens if tokens >= min(unread, max(wanted, _FEWEST_TOKENS)) else 0
 
