@@ -103,9 +103,9 @@ class _Table:
 
     def begin(self, tokens: int) -> bool:
         """Whether nothing of about this size has come before."""
-        before = len(self._begun)
+        new = _class(tokens) not in self._begun
         self._begun.add(_class(tokens))
-        return len(self._begun) > before
+        return new
 
     def note(self, tokens: int, seconds: float) -> None:
         entry = self._entries.setdefault(_class(tokens), _Entry())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mlxserve.engine.pace import Pace
+from mlxserve.engine.pace import Kind, Pace
 
 _LONGEST_PAUSE = 1.9
 """So many steps' worth of time is saved up before prompts are read with it, and no more: the wait for one token in two
 is then 2.9 times what it is without. Reading a few tokens takes nearly as long as reading many, since all weights must
-be read: with 1.5 steps' worth, spent as it came, requests that came one by one got a fifth fewer tokens a second."""
+be read: with 1.5 steps' worth, spent as it came, some prompts waited for their first token twice as long."""
 _STEPS_AT_FIRST = 16
 """What prompts may take at once when answers have only just begun: those that came together are read together."""
 _FEWEST_TOKENS = 8
@@ -56,13 +56,16 @@ class Allowance:
         `gap`: that step is at another rank, so a pass that takes no longer than it costs nothing. Else none are read
         before as much has been saved as may be, if that is enough for more.
         """
-        free = self._pace.tick(decoding) if gap else 0.0
-        seconds = self._seconds / self._pace.ranks + free
-        tokens = self._pace.largest(seconds, unread, kind="together" if gap else "alone")
+        kind, free = self._tick(decoding, gap)
+        tokens = self._pace.largest(self._seconds / self._pace.ranks + free, unread, kind=kind)
         wanted = _FEWEST_TOKENS if gap else self._pace.largest(self._most / self._pace.ranks, unread)
-        return tokens if tokens >= min(unread, max(wanted, _FEWEST_TOKENS)) else 0
+        return tokens if tokens >= min(unread, wanted) else 0
 
     def spend(self, tokens: int, decoding: int, gap: bool) -> None:
         """So many tokens are being read."""
-        seconds = self._pace.tick(tokens, "together" if gap else "alone") - (self._pace.tick(decoding) if gap else 0.0)
-        self._seconds -= self._pace.ranks * max(0.0, seconds)
+        kind, free = self._tick(decoding, gap)
+        self._seconds -= self._pace.ranks * max(0.0, self._pace.tick(tokens, kind) - free)
+
+    def _tick(self, decoding: int, gap: bool) -> tuple[Kind, float]:
+        """Of the tick in which prompts are read: its kind, and the seconds of it that cost nothing."""
+        return ("together", self._pace.tick(decoding)) if gap else ("alone", 0.0)

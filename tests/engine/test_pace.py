@@ -119,15 +119,16 @@ def test_however_many_prompts_wait_the_time_between_tokens_grows_by_a_bounded_fa
 def test_time_for_prompts_is_saved_until_a_pass_of_many_tokens_can_be_made() -> None:
     pace = Priced(1, token_cost=0.05)
     allowance = Allowance(pace, 0.5)
+    assert pace.largest(pace.seconds(16), 10_000) == 16, "what a step allows is enough for a few"
     allowance.nothing_runs()
     passes = []
     for _ in range(40):
-        allowance.decode_step(4)
-        if tokens := allowance.tokens(10_000, 4, gap=False):
-            allowance.spend(tokens, 4, gap=False)
+        allowance.decode_step(16)
+        if tokens := allowance.tokens(10_000, 16, gap=False):
+            allowance.spend(tokens, 16, gap=False)
             passes.append(tokens)
     _, *later = passes
-    assert min(later) == pace.largest(1.9 * pace.seconds(4), 10_000)
+    assert min(later) == pace.largest(1.9 * pace.seconds(16), 10_000)
     assert 18 <= len(later) <= 20
 
 

@@ -175,8 +175,20 @@ def test_what_a_grammar_forces_is_guessed_and_what_it_forbids_is_not() -> None:
     assert speculation.guesses([sequence]) == Guesses([list(b"ab")])
 
 
-def test_where_passes_with_guesses_turn_out_dear_they_are_tried_only_now_and_then() -> None:
-    text = [1, 2, 3, 4, 5] * 200
-    speculation = Speculation(measured, lambda tokens: 10 * measured(tokens))
-    writing = Writing([text[:20]], [text[20:]], speculation).run()
-    assert 1 <= writing.passes_with_guesses <= len(text) // 50
+@pytest.mark.parametrize(("dearer", "expected"), [(1, 1000), (20, 20)])
+def test_where_passes_with_guesses_are_dear_they_are_tried_only_now_and_then(dearer: int, expected: int) -> None:
+    sequence = submit(1, [5, 6, 7, 8, 9] * 3, tokens=3)
+    speculation = Speculation(measured, lambda tokens: dearer * measured(tokens))
+    assert sum(speculation.guesses([sequence]) is not None for _ in range(1000)) == expected
+
+
+def test_the_dearer_passes_with_guesses_are_the_sooner_wrong_ones_are_given_up() -> None:
+    def wrong_guesses(dearer: float) -> int:
+        sequence = submit(1, [5, 6, 7, 8, 9] * 6, tokens=30)
+        speculation, made = Speculation(measured, lambda tokens: dearer * measured(tokens)), 0
+        while guesses := speculation.guesses([sequence]):
+            speculation.settle([sequence], guesses, [Verdict([1], [None], guesses.count)])
+            made += 1
+        return made
+
+    assert 1 <= wrong_guesses(1.5) < wrong_guesses(1.0)
