@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from queue import Empty
 from typing import NoReturn
 
 import mlx.core as mx
@@ -13,7 +14,7 @@ from mlxserve.config import Capacity, Settings
 from mlxserve.engine.channel import EngineChannel
 from mlxserve.engine.freed import FreedBuffers
 from mlxserve.engine.messages import Progress
-from mlxserve.engine.meter import Meter
+from mlxserve.engine.meter import SETTLED_SECONDS, Meter
 from mlxserve.engine.parallel import await_choice
 from mlxserve.engine.part import Part, load_part
 from mlxserve.engine.tracing import TraceSender, tell_time
@@ -75,7 +76,11 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     channel.loaded()
     freed = FreedBuffers()
     while True:
-        message = link.receive()
+        try:
+            message = link.receive(timeout=SETTLED_SECONDS)
+        except Empty:
+            meter.refresh(counts.busy_seconds, counts.tokens, traffic)
+            message = link.receive()
         with meter.working():
             loop.carry_out(message)
         meter.refresh(counts.busy_seconds, counts.tokens, traffic)

@@ -6,6 +6,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from queue import Empty
 from typing import NoReturn
 
@@ -24,6 +25,7 @@ from mlxserve.engine.drafting import load_draft_model
 from mlxserve.engine.freed import FreedBuffers
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import ModelFound, Progress, Ready, Step
+from mlxserve.engine.meter import SETTLED_SECONDS
 from mlxserve.engine.pace import Pace
 from mlxserve.engine.parallel import Choice, choose
 from mlxserve.engine.part import Part, load_part, whole_model
@@ -239,6 +241,9 @@ def _serve(
 
 def _awaited(channel: EngineChannel, pipeline: Pipeline, team: Team, freed: FreedBuffers) -> Order:
     """The next order. While none comes all ranks compute now and then: one that cannot is found before it is needed."""
+    with suppress(Empty):
+        return channel.orders.get(timeout=SETTLED_SECONDS)
+    team.meter.refresh(pipeline.busy_seconds, pipeline.tokens, pipeline.relay)
     while True:
         try:
             return channel.orders.get(timeout=_PROOF_SECONDS)

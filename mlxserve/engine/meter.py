@@ -23,6 +23,8 @@ _MEASURED = 20
 _LONGER = 20.0
 """How many times the longest tick so far one may take: contexts grow, and machines do other things, too."""
 _LEAST_SECONDS = 20.0
+SETTLED_SECONDS = 0.5
+"""After the last tick: what it left to be computed (prefixes are copied) and to be freed is done by then."""
 _LOOK_SECONDS = 1.0
 """Between two looks at what takes longer than a tick should be held up for."""
 

@@ -190,9 +190,9 @@ class Link:
         except OSError as error:
             raise RankLost(f"{self.peer} closed its link") from error
 
-    def receive(self) -> Message:
-        """The next message, waited for asleep."""
-        return self.inbox.get()
+    def receive(self, timeout: float | None = None) -> Message:
+        """The next message, waited for asleep. Raises `queue.Empty` after `timeout` seconds."""
+        return self.inbox.get(timeout=timeout)
 
     def start(self, lost: Callable[[str], None]) -> None:
         """Read from now on, in a thread; `lost` is called in it with a sentence when the link breaks."""

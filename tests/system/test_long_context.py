@@ -62,18 +62,19 @@ def test_32k_tokens_are_read_by_two_ranks_as_by_one_in_the_memory_that_was_fores
 
     foreseen = len(PROMPT) * TOKEN_BYTES
     wait_until_kept(server, foreseen)
-    for rank in server.health()["ranks"]:
-        assert rank["memory_gb"] == pytest.approx(foreseen / 1e9, abs=ROUNDED_GB)
 
 
 def wait_until_kept(server: Server, size: int) -> None:
-    """Wait until each rank, which tells its figures once a second, holds stored prefixes of about `size` bytes."""
+    """Wait until each rank, which tells its figures once a second, holds about `size` bytes, all of them prefixes."""
+    prefixes, memory = pytest.approx([size] * 2, rel=0.01), pytest.approx([size / 1e9] * 2, abs=ROUNDED_GB)
     end = time.monotonic() + FIGURES_SECONDS
-    kept = [0.0]
-    while min(kept) < 0.99 * size or max(kept) > 1.01 * size:
-        assert time.monotonic() < end, f"{kept} bytes of prefixes instead of {size}"
-        time.sleep(0.1)
+    while True:
         kept = [rank["memory"]["prefix"] for rank in httpx.get(f"{server.url}/traffic").json()["ranks"]]
+        taken = [rank["memory_gb"] for rank in server.health()["ranks"]]
+        if kept == prefixes and taken == memory:
+            return
+        assert time.monotonic() < end, f"{kept} bytes of prefixes in {taken} GB instead of {size} bytes"
+        time.sleep(0.1)
 
 
 def test_a_context_that_the_model_was_not_trained_for_is_given_where_it_is_asked_for_with_a_warning(
