@@ -80,12 +80,12 @@ def _agent(number: int) -> Turns:
     """The assistant's messages are the same whatever a server answers, so that all servers read the same prompts."""
     messages: Messages = [
         {"role": "system", "content": f"{opening(number)} Use the tools."},
-        _user(f"Find out why the test of the {_word(number)} fails."),
+        _user(f"Find out why the test of the {word(number)} fails."),
     ]
     turns = [list(messages)]
     for turn in range(1, AGENT_TURNS):
         call = f"call_{number}_{turn}"
-        arguments = f'{{"path": "{_word(number + turn)}.py", "first": {turn}}}'
+        arguments = f'{{"path": "{word(number + turn)}.py", "first": {turn}}}'
         function = {"name": "read_file", "arguments": arguments}
         messages.append(
             {"role": "assistant", "content": "", "tool_calls": [{"id": call, "type": "function", "function": function}]}
@@ -97,7 +97,7 @@ def _agent(number: int) -> Turns:
 
 def _edit(number: int) -> Turns:
     """The answer is begun for the model, past the change, so that small models, too, go on with the code."""
-    name = f"{_word(number).upper()}_PRICES"
+    name = f"{word(number).upper()}_PRICES"
     task = f"Rename `PRICES` to `{name}` and repeat the whole code, nothing else:\n\n```python\n{CODE}```"
     begun = CODE.replace("PRICES", name).partition(', currency="USD"')[0]
     return [
@@ -167,10 +167,10 @@ def opening(number: int) -> str:
 
 
 def _question(number: int) -> str:
-    return f"{number} things that a {_word(number)} and a {_word(number * 7 + 3)} have in common?"
+    return f"{number} things that a {word(number)} and a {word(number * 7 + 3)} have in common?"
 
 
-def _word(number: int) -> str:
+def word(number: int) -> str:
     return WORDS[number % len(WORDS)]
 
 

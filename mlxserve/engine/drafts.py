@@ -1,6 +1,6 @@
-"""Drafts from the text itself: it goes on as it did where its last tokens stood before.
+"""Drafts from text that is there: it goes on as it did where its last tokens stood before.
 
-A place of the text that fits its end is followed for as long as it fits. So each token that comes shows, at no cost,
+A place that fits the end of the text is followed for as long as it fits. So each token that comes shows, at no cost,
 whether a guess would have been right, and guesses are priced before any is made.
 """
 
@@ -9,12 +9,17 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 
+from mlxserve.engine.earlier_answers import BORDER, COMPARED, EarlierAnswers, Tokens, common
+
 _TRIED_PLACES = 8
 """Earlier places of the last two tokens that are compared with the end, the latest first."""
-_COMPARED = 16
-"""Tokens before a place that are compared."""
 _RESUMED_AFTER = 4
 """After so many fitting tokens, a single one that does not is taken for a replaced one."""
+
+_OWN = (0.4, 0.3, 0.45, 0.6, 0.75, 0.9, 0.95)
+"""What is expected of a sequence's own text: the middle between prose and text that is copied."""
+_OTHERS = (0.1, 0.2, 0.3, 0.3, 0.4, 0.8, 0.95)
+"""Of other answers: they begin alike, behind the same words of a template, and part soon; or they are the same."""
 
 
 class HitRates:
@@ -22,15 +27,14 @@ class HitRates:
 
     _LENGTHS = (1, 2, 3, 5, 9, 19)
     """The longest fit of each class but the last."""
-    _EXPECTED = (0.4, 0.3, 0.45, 0.6, 0.75, 0.9, 0.95)
-    """What is assumed of each class at first: the middle between prose and text that is copied."""
     _WEIGHT = 3.0
-    """As if so many guesses had shown it."""
+    """What is expected at first counts as if so many guesses had shown it."""
     _FADING = 0.95
 
-    def __init__(self) -> None:
-        self._hits = [expected * self._WEIGHT for expected in self._EXPECTED]
-        self._tries = [self._WEIGHT] * len(self._EXPECTED)
+    def __init__(self, expected: tuple[float, ...]) -> None:
+        """`expected` of each class."""
+        self._hits = [each * self._WEIGHT for each in expected]
+        self._tries = [self._WEIGHT] * len(expected)
 
     def rate(self, length: int) -> float:
         """The chance that the token after `length` fitting ones fits too."""
@@ -45,18 +49,26 @@ class HitRates:
 
 
 class Drafts:
-    """The guesses for one sequence."""
+    """The guesses for one sequence: from its own text, or from other answers where these fit longer."""
 
-    def __init__(self, prompt_length: int) -> None:
-        self.rates = HitRates()
-        """Of the answer's tokens alone: how a prompt repeats itself says little about the answer."""
+    def __init__(self, prompt_length: int, earlier: EarlierAnswers | None = None) -> None:
         self.length = 0
         """Tokens at the end that fit the place which guesses are taken from; 0: there is none."""
+        self._own, self._others = HitRates(_OWN), HitRates(_OTHERS)
+        """Of the answer's tokens alone: how a prompt repeats itself says little about the answer."""
         self._prompt_length = prompt_length
+        self._earlier_answers = earlier
+        self._other: Tokens | None = None
+        """Where the place is, if not in the sequence's own text."""
         self._next = 0
         self._seen = 0
         self._latest: dict[int, int] = {}
         self._earlier = array("i")
+
+    @property
+    def rates(self) -> HitRates:
+        """Of guesses from where they are taken now."""
+        return self._own if self._other is None else self._others
 
     def follow(self, tokens: list[int]) -> None:
         """Take in what `tokens`, prompt and answer so far, has more than last time."""
@@ -68,9 +80,12 @@ class Drafts:
         self._seen = len(tokens)
 
     def guess(self, tokens: list[int], count: int) -> list[int]:
-        """The next `count` tokens, or none; a place that runs into the end of `tokens` goes on as a loop."""
+        """The next `count` tokens, or fewer; a place that runs into the end of `tokens` goes on as a loop."""
         if not self.length:
             return []
+        if self._other is not None:
+            following = self._other[self._next : self._next + count]
+            return list(following[: following.index(BORDER)] if BORDER in following else following)
         period = len(tokens) - self._next
         return [tokens[self._next + index % period] for index in range(count)]
 
@@ -78,7 +93,11 @@ class Drafts:
         """Whether the token at `position` is the one that was to be guessed."""
         if not self.length:
             return False
-        hit = tokens[self._next] == tokens[position]
+        expected = (tokens if self._other is None else self._other)[self._next]
+        if expected == BORDER:
+            self.length = 0
+            return False
+        hit = expected == tokens[position]
         self.rates.note(self.length, hit)
         resumed = self.length >= _RESUMED_AFTER
         self._next += 1
@@ -98,14 +117,10 @@ class Drafts:
         best = 1
         for _ in range(_TRIED_PLACES):
             if place < 0:
-                return
-            length = _common(tokens, place, end)
+                break
+            length = common(tokens, place, tokens, end)
             if length > best:
-                best, self.length, self._next = length, length, place
+                best, self.length, self._next, self._other = length, length, place, None
             place = self._earlier[place - 1]
-
-
-def _common(tokens: list[int], place: int, end: int) -> int:
-    """How many tokens before `place` are those before `end`."""
-    most = min(place, _COMPARED)
-    return next((back for back in range(most) if tokens[place - 1 - back] != tokens[end - 1 - back]), most)
+        if self._earlier_answers and best < COMPARED and (found := self._earlier_answers.find(tokens, end, best)):
+            self.length, self._other, self._next = found

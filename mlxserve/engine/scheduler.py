@@ -101,7 +101,7 @@ class Scheduler:
 
     def cancel(self, number: int) -> None:
         """Drop a sequence wherever it is; unknown ones are ignored."""
-        sequence = self._open.pop(number, None)
+        sequence = self._close(number)
         if sequence is not None:
             sequence.done = True
             self._waiting.remove(sequence)
@@ -119,9 +119,15 @@ class Scheduler:
             self._land(logits, step)
         self._drawing.read(step, leave=int(runs_on))
         for ended in [*(new.id for new in step.tokens if new.finish), *(failed.id for failed in step.failed)]:
-            self._open.pop(ended, None)
+            self._close(ended)
         self._timing.end(work, alone, not self.busy, runs_on)
         return step
+
+    def _close(self, number: int) -> Sequence | None:
+        sequence = self._open.pop(number, None)
+        if sequence is not None and self._speculation:
+            self._speculation.ended(sequence)
+        return sequence
 
     def _schedule(self, operations: list[CacheOperation], step: Step) -> Work | None:
         """Choose the item that enters: a decode step, a chunk of prompts, or nothing."""

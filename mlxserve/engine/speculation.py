@@ -10,6 +10,7 @@ from operator import mul
 from typing import Protocol
 
 from mlxserve.engine.drafts import Drafts
+from mlxserve.engine.earlier_answers import EarlierAnswers
 from mlxserve.engine.sequence import Sequence
 from mlxserve.engine.verification import Guesses, Verdict
 
@@ -70,10 +71,10 @@ class Account:
 class Speculated:
     """What is known of one sequence's guesses."""
 
-    def __init__(self, sequence: Sequence) -> None:
-        self.drafts = Drafts(len(sequence.prompt))
+    def __init__(self, sequence: Sequence, earlier: EarlierAnswers) -> None:
+        self.drafts = Drafts(len(sequence.prompt), earlier)
         self.found = Account()
-        """Of guesses from the text, and from grammars."""
+        """Of guesses from texts, and from grammars."""
         self.drafted = Account()
         """Of a draft model's."""
         self._hits = _DRAFTED * _DRAFTED_WEIGHT
@@ -128,6 +129,7 @@ class Speculation:
     overhead: float = 0.0
     """Seconds that a pass takes longer because it cannot be enqueued before the last one's tokens are read."""
     draft_model: DraftingModel | None = None
+    _earlier: EarlierAnswers = field(default_factory=EarlierAnswers, init=False)
     _choices: int = field(default=0, init=False)
 
     def promises(self, sequences: list[Sequence]) -> bool:
@@ -161,6 +163,10 @@ class Speculation:
             else:
                 sequence.speculated.found.settle(cost, right)
 
+    def ended(self, sequence: Sequence) -> None:
+        """No more is asked of it; others may go on as it did."""
+        self._earlier.add(sequence.prompt, sequence.answered)
+
     def _choose(self, sequences: list[Sequence]) -> tuple[int, list[bool]]:
         """How many tokens are guessed a row, and for which rows by the draft model."""
         self._choices += 1
@@ -182,7 +188,7 @@ class Speculation:
         if most < 1:
             return []
         if sequence.speculated is None:
-            sequence.speculated = Speculated(sequence)
+            sequence.speculated = Speculated(sequence, self._earlier)
         return sequence.speculated.chances(sequence, unread + most)[unread:]
 
     def _chances_of_model(self, sequences: list[Sequence], found: list[list[float]]) -> list[list[float]]:

@@ -21,6 +21,11 @@ INTRODUCTION = """\
 Made by `make bench` (`python -m tests.bench`). Ratios count, not absolute times: subjects were measured in turn, round
 by round, on a machine that may have had other work. Every rank stands for a machine of its own, so all have the same
 number of BLAS threads. What each figure means is told by `mlxserve bench --help`.
+
+The tokens/s of mlxserve are those of its default start, which guesses tokens (README: several tokens at a time); beside
+them stand those with `--speculation off`. How much guessing wins depends on the text: the random model soon repeats
+itself, which flatters it; the packaged model writes lists of facts, no question twice. Decoding is compared with the
+bare loop without guesses.
 """
 
 

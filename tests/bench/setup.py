@@ -12,7 +12,7 @@ from .model import packaged_folder, random_folder
 from .subjects import Start
 
 NO_GUESSES = ("--speculation", "off")
-"""For what compares decoding: the random model repeats itself, so guesses would always be right, and prove nothing."""
+"""For what compares decoding step by step; and because the random model repeats itself, so that guesses are right."""
 
 
 class Setup(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from statistics import median
 import msgspec
 
 from mlxserve.bench.figures import rates
-from mlxserve.bench.workloads import WORKLOADS, Workload, opening
+from mlxserve.bench.workloads import WORKLOADS, Workload, opening, word
 
 from .asking import asked, median_first
 from .goals import Goal, paired
@@ -20,9 +20,10 @@ STREAMS = (1, 4, 8, 16)
 DECODE_TOKENS = 64
 REQUESTS = 4
 """Of each stream, one after the other: what gathers requests now and then is seen to lose or win by it."""
-ONE_RANK = ("mlxserve", "peer", "bare")
-TWO_RANKS = ("mlxserve-2", "peer-2-bare", "peer-2-launch", "bare-2")
-OURS = ("mlxserve", "mlxserve-2")
+ONE_RANK = ("mlxserve", "mlxserve-guessing", "peer", "bare")
+TWO_RANKS = ("mlxserve-2", "mlxserve-2-guessing", "peer-2-bare", "peer-2-launch", "bare-2")
+PLAIN = ("mlxserve", "mlxserve-2")
+"""Without guesses, as they are compared with the bare loop's decoding; with them it runs as it starts by default."""
 
 
 class Speed(msgspec.Struct, frozen=True):
@@ -44,7 +45,7 @@ LONG = Workload(
     lambda number: [
         [
             {"role": "system", "content": opening(number)},
-            {"role": "user", "content": f"{number} facts about the sea: write them all down, in a long list."},
+            {"role": "user", "content": f"{number} facts about the {word(number)}: write them down, in a long list."},
         ]
     ],
 )
@@ -65,11 +66,12 @@ class SpeedPart:
 
     def run(self, setup: Setup) -> list[Goal]:
         """Measure all rounds; what a subject fails at is told and left out."""
-        start = setup.packaged(*NO_GUESSES) if self._packaged else setup.random(*NO_GUESSES)
+        start = setup.packaged if self._packaged else setup.random
         for number in range(1, setup.rounds + 1):
             for subject in self._subjects:
                 try:
-                    found = _measure(subject, start, setup.tokens, self._loads)
+                    flags = NO_GUESSES if subject in PLAIN else ()
+                    found = _measure(subject, start(*flags), setup.tokens, self._loads)
                 except SubjectError as error:
                     say(f"{self.name}, round {number}: {LABELS[subject]} failed: {error}")
                     continue
@@ -122,12 +124,16 @@ class SpeedPart:
     def _tokens(self, subject: str, peer: str, bounds: dict[int, float]) -> list[Goal]:
         goals = []
         for number, bound in bounds.items():
-            ours, theirs = self.speeds[subject][number], self.speeds[peer][number]
-            ratios = paired([one.tokens for one in ours], [one.tokens for one in theirs])
-            what = f"{LABELS[subject]}: tokens/s / {LABELS[peer]}'s, {_streams(number)}"
-            limit = paired([one.tokens for one in self.speeds["bare"][number]], [one.tokens for one in theirs])
-            note = f"the bare loop with prompts: {median(limit):.2f}" if limit else ""
-            goals.append(Goal(self.name, what, "≥", bound, ratios, note))
+            theirs = [one.tokens for one in self.speeds[peer][number]]
+            ratios = {
+                one: paired([speed.tokens for speed in self.speeds[one][number]], theirs)
+                for one in (f"{subject}-guessing", subject, "bare")
+            }
+            whole, plain, bare = ratios.values()
+            what = f"{LABELS[f'{subject}-guessing']}: tokens/s / {LABELS[peer]}'s, {_streams(number)}"
+            note = f"--speculation off: {median(plain):.2f}" if plain else ""
+            note += f"; the bare loop with prompts: {median(bare):.2f}" if bare else ""
+            goals.append(Goal(self.name, what, "≥", bound, whole, note))
         return goals
 
 
@@ -143,18 +149,18 @@ def _measure(subject: str, start: Start, tokens: int, loads: Loads) -> dict[int,
     with serving(subject, start) as (url, server):
         for number in wanted:
             try:
-                found[number] = _speed(url, subject in OURS, number, tokens, loads)
+                found[number] = _speed(url, subject in PLAIN, number, tokens, loads)
             except SubjectError as error:
                 raise server.failure(str(error)) from error
     return found
 
 
-def _speed(url: str, ours: bool, streams: int, tokens: int, loads: Loads) -> Speed:
+def _speed(url: str, decoding: bool, streams: int, tokens: int, loads: Loads) -> Speed:
     chat, burst = loads
     chats = asked(url, chat, streams, REQUESTS * streams, tokens)
     of_chats = rates(chats)
     assert of_chats is not None
-    of_burst = rates(asked(url, burst, streams, streams, DECODE_TOKENS, warm=True)) if ours else None
+    of_burst = rates(asked(url, burst, streams, streams, DECODE_TOKENS, warm=True)) if decoding else None
     return Speed(
         of_chats.tokens_per_second,
         of_burst.decode_per_second if of_burst else 0.0,

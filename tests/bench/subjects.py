@@ -119,15 +119,19 @@ def _peer_launched(start: Start, port: int) -> Iterator[list[Command]]:
 
 STARTING: dict[str, Starting] = {
     "mlxserve": _mlxserve_alone,
+    "mlxserve-guessing": _mlxserve_alone,
     "peer": _peer_alone,
     "mlxserve-2": _mlxserve_launched,
+    "mlxserve-2-guessing": _mlxserve_launched,
     "peer-2-bare": _peer_bare,
     "peer-2-launch": _peer_launched,
 }
 LABELS = {
-    "mlxserve": "mlxserve, 1 rank",
+    "mlxserve": "mlxserve, 1 rank, --speculation off",
+    "mlxserve-guessing": "mlxserve, 1 rank",
     "peer": "mlx_lm.server, 1 rank",
-    "mlxserve-2": "mlxserve launch -n 2",
+    "mlxserve-2": "mlxserve launch -n 2, --speculation off",
+    "mlxserve-2-guessing": "mlxserve launch -n 2",
     "peer-2-bare": "mlx_lm.server --pipeline, 2 bare ranks",
     "peer-2-launch": "mlx.launch -n 2 mlx_lm.server --pipeline",
     "bare": "bare loop, 1 rank",

@@ -238,6 +238,27 @@ def test_what_repeats_itself_is_guessed_and_comes_in_fewer_passes(ranks: int) ->
     assert passes < 120
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_answer_that_ended_or_was_cancelled_is_guessed_when_it_is_asked_for_again(ranks: int) -> None:
+    plain = scheduler(pace=Priced(ranks, 0.01))
+    plain.add(submit(1, PROMPTS[2], tokens=40))
+    tokens = Log().run(plain).tokens[1]
+    guessing = scheduler(pace=Priced(ranks, 0.01), speculates=True)
+    guessing.add(submit(1, PROMPTS[2], tokens=40))
+    first = Log()
+    while len(first.tokens.get(1, [])) < 30:
+        first.step(guessing)
+    guessing.cancel(1)
+    before = len(works(guessing))
+    guessing.add(submit(2, PROMPTS[2], tokens=40))
+    assert Log().run(guessing).tokens[2] == tokens
+    once_more = len(works(guessing))
+    guessing.add(submit(3, PROMPTS[2], tokens=40))
+    assert Log().run(guessing).tokens[3] == tokens
+    assert once_more - before < 30
+    assert len(works(guessing)) - once_more < 15
+
+
 def test_models_that_cannot_be_batched_answer_one_after_another() -> None:
     single = scheduler(batchable=False)
     for number, prompt in enumerate(PROMPTS):

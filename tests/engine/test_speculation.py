@@ -175,6 +175,23 @@ def test_what_a_grammar_forces_is_guessed_and_what_it_forbids_is_not() -> None:
     assert speculation.guesses([sequence]) == Guesses([list(b"ab")])
 
 
+def test_an_answer_is_much_faster_the_second_time() -> None:
+    prompt, answer = text(1, 40, 0.0), text(2, 200, 0.0)
+    speculation = Speculation(measured, measured, overhead=0.2)
+    first = Writing([prompt], [answer], speculation).run()
+    assert first.faster[0] == pytest.approx(1.0, abs=0.03)
+    speculation.ended(first.sequences[0])
+    assert Writing([prompt], [answer], speculation).run().faster[0] > 3
+
+
+def test_answers_that_begin_like_others_and_part_cost_next_to_nothing() -> None:
+    template, speculation = text(1, 20, 0.0), Speculation(measured, measured)
+    for seed in range(10, 30):
+        writing = Writing([template], [text(seed, 100, 0.0)], speculation).run()
+        assert writing.faster[0] > 0.96
+        speculation.ended(writing.sequences[0])
+
+
 @pytest.mark.parametrize(("dearer", "expected"), [(1, 1000), (20, 20)])
 def test_where_passes_with_guesses_are_dear_they_are_tried_only_now_and_then(dearer: int, expected: int) -> None:
     sequence = submit(1, [5, 6, 7, 8, 9] * 3, tokens=3)

@@ -46,6 +46,15 @@ def test_texts_that_repeat_themselves_are_guessed_and_stay_the_same(shared: Shar
     assert found[0].pieces < expected[0].pieces * 0.8, "no event has several tokens: nothing was guessed"
 
 
+def test_an_answer_that_was_given_before_is_guessed_when_it_is_asked_for_again(shared: Shared, plain: Server) -> None:
+    question = Question("What does a lighthouse keeper do all day long?", 32)
+    (expected,) = ask_each(plain, [question])
+    first, again = ask_each(shared(2), [question, question])
+    assert is_right(question, expected, first)
+    assert is_right(question, expected, again)
+    assert again.pieces < 0.6 * first.pieces, "no event has several tokens: nothing was guessed"
+
+
 def test_a_draft_model_changes_no_text(own: Own, expected: list[Answer]) -> None:
     server = own(start(2, "--draft-model", "demo"))
     server.wait_until("healthy")

@@ -1,0 +1,94 @@
+"""Answers that have ended, as a source of drafts for others: much is written more than once, to whoever asks.
+
+An agent's calls of tools, the answer to a question that is asked again, phrases that a model is fond of.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+Tokens = Sequence[int]
+
+BORDER = -1
+"""Stands behind each answer."""
+COMPARED = 16
+"""Tokens before a place that are compared."""
+_TRIED_PLACES = 4
+"""Places of the last three tokens that are compared with the end, the latest first, in each volume."""
+_FEWEST = 8
+"""Tokens of answers that are worth keeping …"""
+_MOST = 8192
+"""… and as many of one as are kept: all are noted at once, while others wait."""
+_VOLUME = 65_536
+"""Tokens after which the older half is forgotten: about 15 MB."""
+
+
+class EarlierAnswers:
+    """The latest answers, up to a bound: two volumes, of which the older is forgotten when the other is full."""
+
+    def __init__(self, volume: int = _VOLUME) -> None:
+        """`volume`: tokens of each."""
+        self._size = volume
+        self._volumes = [_Volume()]
+
+    def add(self, prompt: Tokens, answer: Tokens) -> None:
+        """Keep an answer, with the end of what it was given to."""
+        if len(answer) < _FEWEST:
+            return
+        if len(self._volumes[0].tokens) >= self._size:
+            self._volumes = [_Volume(), self._volumes[0]]
+        self._volumes[0].add([*prompt[-COMPARED:], *answer[:_MOST]])
+
+    def find(self, tokens: Tokens, end: int, longer_than: int) -> tuple[int, Tokens, int] | None:
+        """The place that fits the last tokens before `end` best, if more of them than so many do.
+
+        Returns how many fit, the text and where it goes on there.
+        """
+        if end < 3:
+            return None
+        best, found = longer_than, None
+        for volume in self._volumes:
+            for place in volume.places(tokens, end):
+                length = common(volume.tokens, place, tokens, end)
+                if length > best:
+                    best, found = length, (length, volume.tokens, place)
+        return found
+
+
+class _Volume:
+    """Answers behind one another, and where each three tokens of them are."""
+
+    def __init__(self) -> None:
+        self.tokens = array("i")
+        self._latest: dict[tuple[int, int, int], int] = {}
+        self._earlier = array("i")
+        self._known = set[int]()
+
+    def add(self, tokens: list[int]) -> None:
+        fingerprint = hash(tuple(tokens))
+        if fingerprint in self._known:
+            return
+        self._known.add(fingerprint)
+        start = len(self.tokens)
+        self.tokens.extend([*tokens, BORDER])
+        self._earlier.extend([-1, -1])
+        for place, three in enumerate(zip(tokens, tokens[1:], tokens[2:], strict=False), start + 3):
+            self._earlier.append(self._latest.get(three, -1))
+            self._latest[three] = place
+        self._earlier.append(-1)
+
+    def places(self, tokens: Tokens, end: int) -> list[int]:
+        """Some where the three tokens before `end` go on, the latest first."""
+        first, second, third = tokens[end - 3 : end]
+        place, places = self._latest.get((first, second, third), -1), list[int]()
+        while place >= 0 and len(places) < _TRIED_PLACES:
+            places.append(place)
+            place = self._earlier[place - 1]
+        return places
+
+
+def common(text: Tokens, place: int, tokens: Tokens, end: int) -> int:
+    """How many of up to 16 tokens before `place` in `text` are those before `end` in `tokens`."""
+    most = min(place, end, COMPARED)
+    return next((back for back in range(most) if text[place - 1 - back] != tokens[end - 1 - back]), most)
