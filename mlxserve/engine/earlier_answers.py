@@ -21,7 +21,7 @@ _FEWEST = 8
 _MOST = 8192
 """… and as many of one as are kept: all are noted at once, while others wait."""
 _VOLUME = 65_536
-"""Tokens after which the older half is forgotten: about 15 MB."""
+"""Tokens after which the older half is forgotten: about 8 MB."""
 
 
 class EarlierAnswers:
@@ -61,7 +61,7 @@ class _Volume:
 
     def __init__(self) -> None:
         self.tokens = array("i")
-        self._latest: dict[tuple[int, int, int], int] = {}
+        self._latest: dict[int, int] = {}
         self._earlier = array("i")
         self._known = set[int]()
 
@@ -74,18 +74,23 @@ class _Volume:
         self.tokens.extend([*tokens, BORDER])
         self._earlier.extend([-1, -1])
         for place, three in enumerate(zip(tokens, tokens[1:], tokens[2:], strict=False), start + 3):
-            self._earlier.append(self._latest.get(three, -1))
-            self._latest[three] = place
+            key = _key(*three)
+            self._earlier.append(self._latest.get(key, -1))
+            self._latest[key] = place
         self._earlier.append(-1)
 
     def places(self, tokens: Tokens, end: int) -> list[int]:
         """Some where the three tokens before `end` go on, the latest first."""
-        first, second, third = tokens[end - 3 : end]
-        place, places = self._latest.get((first, second, third), -1), list[int]()
+        place, places = self._latest.get(_key(*tokens[end - 3 : end]), -1), list[int]()
         while place >= 0 and len(places) < _TRIED_PLACES:
             places.append(place)
             place = self._earlier[place - 1]
         return places
+
+
+def _key(first: int, second: int, third: int) -> int:
+    """Smaller than a tuple of them."""
+    return first << 42 | second << 21 | third
 
 
 def common(text: Tokens, place: int, tokens: Tokens, end: int) -> int:
