@@ -45,7 +45,7 @@ LONG = Workload(
     lambda number: [
         [
             {"role": "system", "content": opening(number)},
-            {"role": "user", "content": f"{number} facts about the {word(number)}: write them down, in a long list."},
+            {"role": "user", "content": f"Write a long list of {number} facts about the {word(number)}."},
         ]
     ],
 )
