@@ -42,6 +42,8 @@ class PromptBatch:
     """Of a single row: numbers of tokens after which a chunk must end."""
     chunk: int = 0
     """The length of its chunks, once chosen."""
+    begun: bool = False
+    """Whether a chunk has been read."""
 
     @property
     def wholly_entered(self) -> bool:
@@ -68,6 +70,7 @@ class PromptBatch:
 
         So the last chunk has at least one token of each row: a short row's waits for those of the longest.
         """
+        self.begun = True
         size = min([size, *(border - self.sequences[0].read for border in self._borders_ahead)])
         if self.sequences[0].tells_prompt:
             size = min(size, MOST_TOLD_TOKENS)

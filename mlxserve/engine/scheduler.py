@@ -206,7 +206,7 @@ class Scheduler:
         if not self._waiting or self._room < 1 or self._next_prompts():
             return
         under_way = [sequence for batch in self._reading for sequence in batch.sequences]
-        taken = self._waiting.take(self._room, self._lengths(0), under_way, self._widest_batch)
+        taken = self._waiting.take(self._room, self._lengths(0), under_way, self._widest_batch, self._whole)
         self._held_up = not taken.sequences
         if self._held_up:
             return
@@ -220,6 +220,11 @@ class Scheduler:
         """Tokens that prompts which are read together may have in all."""
         return CHUNKS_TOGETHER * longest_chunk(self._pace, self._limits.chunk)
 
+    @property
+    def _whole(self) -> int:
+        """Tokens of short prompts that are read in one pass."""
+        return self._allowance.whole(self._decoding_tokens) if self._decoding.rows else self._widest_batch
+
     def _chunk(self, prompts: PromptBatch, group: Group | None) -> int:
         """How many tokens a row of `prompts` may enter now, with `group` ready for its next step."""
         size = prompts.chunk or self._idle_chunk(prompts)
@@ -227,7 +232,8 @@ class Scheduler:
             return size if self._pace.ranks == 1 else self._tapered_chunk(prompts, size)
         gap = self._pace.ranks > 1 and group is None
         most = min(prompts.unread, size) * prompts.rows
-        tokens = self._allowance.tokens(most, self._decoding_tokens, gap)
+        whole = not prompts.begun and size >= prompts.unread
+        tokens = self._allowance.tokens(most, self._decoding_tokens, gap, whole)
         return min(size, -(-tokens // prompts.rows))
 
     def _tapered_chunk(self, prompts: PromptBatch, size: int) -> int:

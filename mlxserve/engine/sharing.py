@@ -8,8 +8,13 @@ _LONGEST_PAUSE = 1.9
 """So many steps' worth of time is saved up before prompts are read with it, and no more: the wait for one token in two
 is then 2.9 times what it is without. Reading a few tokens takes nearly as long as reading many, since all weights must
 be read: with 1.5 steps' worth, spent as it came, some prompts waited for their first token twice as long."""
+_STEPS_FOR_A_WHOLE = 5.0
+"""Prompts that take no longer than so many steps are read in one pass, before the time for it is saved: in pieces they
+would take up to twice as long, and as long as they are read their rows are missing in the steps of the others. Less of
+a small share: as many as that allows for with so many steps."""
 _STEPS_AT_FIRST = 16
 """What prompts may take at once when answers have only just begun: those that came together are read together."""
+_MOST_TOKENS = 2048
 _FEWEST_TOKENS = 8
 """Less is read only where no more is left: it would take as long."""
 
@@ -19,7 +24,8 @@ class Allowance:
 
     Each decode step allows for so much that prompts have their share of the time: a step that takes 60 ms, with a share
     of 0.6, for 90 ms. So the time between two tokens grows by a bounded factor, however many prompts come: its mean by
-    what the share says, and a single one by the longest pause, or by what each step allows where that is more.
+    what the share says, and a single one by the longest pause, or by what each step allows where that is more. Short
+    prompts are read whole all the same, if nothing is owed for others; what they take is owed to the steps after them.
     """
 
     def __init__(self, pace: Pace, share: float) -> None:
@@ -50,12 +56,20 @@ class Allowance:
         passes = self._pace.tick(_FEWEST_TOKENS), self._pace.tick(_FEWEST_TOKENS, "together")
         return 1.01 * self._pace.ranks * max(passes)  # a little more than it takes, whatever is rounded
 
-    def tokens(self, unread: int, decoding: int, gap: bool) -> int:
+    def whole(self, decoding: int) -> int:
+        """Up to how many tokens are read in one pass, beside decode steps of `decoding` tokens."""
+        owed = min(1.0, self._ratio) * _STEPS_FOR_A_WHOLE * self._pace.seconds(decoding)
+        return self._pace.largest(max(owed, self._seconds) / self._pace.ranks, _MOST_TOKENS)
+
+    def tokens(self, unread: int, decoding: int, gap: bool, whole: bool = False) -> int:
         """How many of `unread` tokens may be read now, beside a decode step of `decoding` tokens.
 
         `gap`: that step is at another rank, so a pass that takes no longer than it costs nothing. Else none are read
-        before as much has been saved as may be, if that is enough for more.
+        before as much has been saved as may be, if that is enough for more. `whole`: these are all, so that short
+        prompts can be read in one pass.
         """
+        if whole and unread <= self.whole(decoding):
+            return unread if self._seconds >= 0 else 0
         kind, free = self._tick(decoding, gap)
         tokens = self._pace.largest(self._seconds / self._pace.ranks + free, unread, kind=kind)
         wanted = _FEWEST_TOKENS if gap else self._pace.largest(self._most / self._pace.ranks, unread)

@@ -60,9 +60,12 @@ class Waiting:
         """Nobody waits for it any more; without effect if it does not wait here."""
         self._queue.remove(sequence)
 
-    def take(self, most_rows: int, running: list[int], under_way: list[Sequence], most_tokens: int) -> Taken:
+    def take(
+        self, most_rows: int, running: list[int], under_way: list[Sequence], most_tokens: int, whole: int
+    ) -> Taken:
         """Take what is best read together: as many as fit one pass of `most_tokens` without much filling.
 
+        If the first is one of those that are read in a single pass, of up to `whole` tokens, no more than fit that.
         `running` are the lengths of all that have memory. What begins like a prompt that is `under_way`, or taken now,
         is left until that has been read and stored. A prompt whose own likelihoods are wanted is read alone.
         """
@@ -77,7 +80,9 @@ class Waiting:
                 break
             sequence.read = self._found(sequence)
             borders = self._borders(sequence)
-            if taken.sequences and (borders or taken.borders or not _fit([*taken.sequences, sequence], most_tokens)):
+            first = taken.sequences[0] if taken.sequences else sequence
+            most = whole if first.unread <= whole else most_tokens
+            if taken.sequences and (borders or taken.borders or not _fit([*taken.sequences, sequence], most)):
                 break
             taken.sequences.append(sequence)
             taken.prefixes.append(self._begin(sequence))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from mlxserve.engine.grouping import Grouping
@@ -130,6 +132,47 @@ def test_time_for_prompts_is_saved_until_a_pass_of_many_tokens_can_be_made() -> 
     _, *later = passes
     assert min(later) == pace.largest(1.9 * pace.seconds(16), 10_000)
     assert 18 <= len(later) <= 20
+
+
+def short_prompts_read(allowance: Allowance, steps: int, prompt: int, decoding: int) -> list[int]:
+    """After how many of the decode steps each prompt is read, of prompts that always wait."""
+    read = []
+    allowance.nothing_runs()
+    for step in range(steps):
+        allowance.decode_step(decoding)
+        while allowance.tokens(prompt, decoding, gap=False, whole=True) == prompt:
+            allowance.spend(prompt, decoding, gap=False)
+            read.append(step)
+    return read
+
+
+@pytest.mark.parametrize(("share", "wait"), [(0.5, 5), (0.7, 2)])
+def test_a_short_prompt_is_read_in_one_pass_at_once_and_the_next_when_that_is_paid_for(share: float, wait: int) -> None:
+    pace = Priced(1, token_cost=0.05)
+    allowance = Allowance(pace, share)
+    prompt = pace.largest(4.5 * pace.seconds(16), 10_000)
+    steps = 400
+    read = short_prompts_read(allowance, steps, prompt, 16)
+    later = [after for after in read if after > 20]
+    assert max(after - before for before, after in pairwise(later)) == wait
+    assert len(read) * pace.tick(prompt) <= share / (1 - share) * (steps + 16 + 6) * pace.seconds(16)
+
+
+def test_a_small_share_lets_no_prompt_but_the_shortest_be_read_whole() -> None:
+    pace = Priced(1, token_cost=0.05)
+    assert Allowance(pace, 0.5).whole(16) == pace.largest(5 * pace.seconds(16), 10_000)
+    assert Allowance(pace, 0.9).whole(16) == Allowance(pace, 0.5).whole(16)
+    small = Allowance(pace, 0.2)
+    assert small.whole(16) == pace.largest(1.25 * pace.seconds(16), 10_000)
+    assert small.tokens(100, 16, gap=False, whole=True) == 0, "nothing is saved yet"
+
+
+def test_what_is_longer_than_a_whole_is_read_in_pieces_that_are_saved_for() -> None:
+    pace = Priced(1, token_cost=0.05)
+    allowance = Allowance(pace, 0.5)
+    for _ in range(100):
+        allowance.decode_step(16)
+    assert allowance.tokens(10_000, 16, gap=False, whole=True) == allowance.tokens(10_000, 16, gap=False)
 
 
 def test_what_came_with_the_first_answers_is_read_at_once() -> None:

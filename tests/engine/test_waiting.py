@@ -26,7 +26,7 @@ def test_of_very_many_that_wait_for_one_not_all_are_looked_at() -> None:
     waiting = Waiting(Ledger([ROOM]), index)
     for number in range(1000):
         waiting.add(submit(number, [*PROMPT, number % 500]))
-    taken = waiting.take(8, [], [], 2048)
+    taken = waiting.take(8, [], [], 2048, 2048)
     assert [sequence.id for sequence in taken.sequences] == [0]
     assert index.asked <= 2 * MOST_LOOKED_AT
 
@@ -35,9 +35,9 @@ def test_a_client_with_many_prompts_does_not_keep_another_waiting() -> None:
     waiting = Waiting(Ledger([ROOM]), None)
     for number in range(1000):
         waiting.add(submit(number, [number % 500], client="many"))
-    assert [sequence.id for sequence in waiting.take(2, [], [], 2048).sequences] == [0, 1]
+    assert [sequence.id for sequence in waiting.take(2, [], [], 2048, 2048).sequences] == [0, 1]
     waiting.add(submit(1000, [7], client="one"))
-    assert [sequence.id for sequence in waiting.take(2, [], [], 2048).sequences] == [1000, 2]
+    assert [sequence.id for sequence in waiting.take(2, [], [], 2048, 2048).sequences] == [1000, 2]
 
 
 def test_who_was_under_way_goes_before_all_whoever_it_is() -> None:
@@ -45,7 +45,7 @@ def test_who_was_under_way_goes_before_all_whoever_it_is() -> None:
     for number, client in enumerate("abc"):
         waiting.add(submit(number, [number], client=client))
     waiting.put_back(submit(3, [3], client="a"))
-    assert [sequence.id for sequence in waiting.take(4, [], [], 2048).sequences] == [3, 0, 1, 2]
+    assert [sequence.id for sequence in waiting.take(4, [], [], 2048, 2048).sequences] == [3, 0, 1, 2]
 
 
 def test_among_those_that_wait_for_a_prompt_being_read_others_are_served() -> None:
@@ -53,6 +53,14 @@ def test_among_those_that_wait_for_a_prompt_being_read_others_are_served() -> No
     for number in range(3):
         waiting.add(submit(number, [*PROMPT, number], client="many"))
     waiting.add(submit(3, [9], client="one"))
-    first = waiting.take(1, [], [], 2048).sequences
+    first = waiting.take(1, [], [], 2048, 2048).sequences
     assert [sequence.id for sequence in first] == [0]
-    assert [sequence.id for sequence in waiting.take(2, [], first, 2048).sequences] == [3]
+    assert [sequence.id for sequence in waiting.take(2, [], first, 2048, 2048).sequences] == [3]
+
+
+def test_short_prompts_are_joined_as_far_as_one_pass_goes_and_longer_ones_as_ever() -> None:
+    waiting = Waiting(Ledger([ROOM]), None)
+    for number in range(8):
+        waiting.add(submit(number, list(range(60))))
+    assert len(waiting.take(8, [], [], 2048, 130).sequences) == 2
+    assert len(waiting.take(8, [], [], 2048, 59).sequences) == 6
