@@ -13,8 +13,9 @@ QUESTIONS = [
     *(Question(f"Tell me about {topic}.", 48) for topic in TOPICS),
     *(Question(f"Tell me about {topic}.", 48, temperature=0.8, seed=7) for topic in TOPICS),
 ]
-BEGUN = 40
-"""Pieces of all answers together, after which something dies: about five of each."""
+BEGUN = 16
+"""Pieces of all answers together, after which something dies: about two of each, and well before the end of those that
+were given before and so come in few pieces."""
 BACK_SECONDS = 15.0
 """From when the last process is back until answers go on."""
 
