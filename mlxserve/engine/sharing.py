@@ -8,7 +8,7 @@ _LONGEST_PAUSE = 1.9
 """So many steps' worth of time is saved up before prompts are read with it, and no more: the wait for one token in two
 is then 2.9 times what it is without. Reading a few tokens takes nearly as long as reading many, since all weights must
 be read: with 1.5 steps' worth, spent as it came, some prompts waited for their first token twice as long."""
-_STEPS_FOR_A_WHOLE = 5.0
+_STEPS_FOR_A_WHOLE = 4.0
 """Prompts that take no longer than so many steps are read in one pass, before the time for it is saved: in pieces they
 would take up to twice as long, and as long as they are read their rows are missing in the steps of the others. Less of
 a small share: as many as that allows for with so many steps."""

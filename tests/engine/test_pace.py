@@ -146,11 +146,11 @@ def short_prompts_read(allowance: Allowance, steps: int, prompt: int, decoding: 
     return read
 
 
-@pytest.mark.parametrize(("share", "wait"), [(0.5, 5), (0.7, 2)])
+@pytest.mark.parametrize(("share", "wait"), [(0.5, 4), (0.7, 2)])
 def test_a_short_prompt_is_read_in_one_pass_at_once_and_the_next_when_that_is_paid_for(share: float, wait: int) -> None:
     pace = Priced(1, token_cost=0.05)
     allowance = Allowance(pace, share)
-    prompt = pace.largest(4.5 * pace.seconds(16), 10_000)
+    prompt = pace.largest(3.6 * pace.seconds(16), 10_000)
     steps = 400
     read = short_prompts_read(allowance, steps, prompt, 16)
     later = [after for after in read if after > 20]
@@ -160,10 +160,10 @@ def test_a_short_prompt_is_read_in_one_pass_at_once_and_the_next_when_that_is_pa
 
 def test_a_small_share_lets_no_prompt_but_the_shortest_be_read_whole() -> None:
     pace = Priced(1, token_cost=0.05)
-    assert Allowance(pace, 0.5).whole(16) == pace.largest(5 * pace.seconds(16), 10_000)
+    assert Allowance(pace, 0.5).whole(16) == pace.largest(4 * pace.seconds(16), 10_000)
     assert Allowance(pace, 0.9).whole(16) == Allowance(pace, 0.5).whole(16)
     small = Allowance(pace, 0.2)
-    assert small.whole(16) == pace.largest(1.25 * pace.seconds(16), 10_000)
+    assert small.whole(16) == pace.largest(pace.seconds(16), 10_000)
     assert small.tokens(100, 16, gap=False, whole=True) == 0, "nothing is saved yet"
 
 
