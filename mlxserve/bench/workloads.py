@@ -171,6 +171,7 @@ def _question(number: int) -> str:
 
 
 def word(number: int) -> str:
+    """One of the words that prompts are made of, another for the next number."""
     return WORDS[number % len(WORDS)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlxserve.engine.pace import Kind, Pace
+from mlxserve.engine.prefill import MOST_CHUNK_TOKENS
 
 _LONGEST_PAUSE = 1.9
 """So many steps' worth of time is saved up before prompts are read with it, and no more: the wait for one token in two
@@ -14,7 +15,6 @@ would take up to twice as long, and as long as they are read their rows are miss
 a small share: as many as that allows for with so many steps."""
 _STEPS_AT_FIRST = 16
 """What prompts may take at once when answers have only just begun: those that came together are read together."""
-_MOST_TOKENS = 2048
 _FEWEST_TOKENS = 8
 """Less is read only where no more is left: it would take as long."""
 
@@ -59,7 +59,7 @@ class Allowance:
     def whole(self, decoding: int) -> int:
         """Up to how many tokens are read in one pass, beside decode steps of `decoding` tokens."""
         owed = min(1.0, self._ratio) * _STEPS_FOR_A_WHOLE * self._pace.seconds(decoding)
-        return self._pace.largest(max(owed, self._seconds) / self._pace.ranks, _MOST_TOKENS)
+        return self._pace.largest(max(owed, self._seconds) / self._pace.ranks, MOST_CHUNK_TOKENS)
 
     def tokens(self, unread: int, decoding: int, gap: bool, whole: bool = False) -> int:
         """How many of `unread` tokens may be read now, beside a decode step of `decoding` tokens.

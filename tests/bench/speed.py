@@ -125,14 +125,13 @@ class SpeedPart:
         goals = []
         for number, bound in bounds.items():
             theirs = [one.tokens for one in self.speeds[peer][number]]
-            ratios = {
-                one: paired([speed.tokens for speed in self.speeds[one][number]], theirs)
+            whole, plain, bare = (
+                paired([speed.tokens for speed in self.speeds[one][number]], theirs)
                 for one in (f"{subject}-guessing", subject, "bare")
-            }
-            whole, plain, bare = ratios.values()
+            )
             what = f"{LABELS[f'{subject}-guessing']}: tokens/s / {LABELS[peer]}'s, {_streams(number)}"
-            note = f"--speculation off: {median(plain):.2f}" if plain else ""
-            note += f"; the bare loop with prompts: {median(bare):.2f}" if bare else ""
+            beside = (("--speculation off", plain), ("the bare loop with prompts", bare))
+            note = "; ".join(f"{name}: {median(found):.2f}" for name, found in beside if found)
             goals.append(Goal(self.name, what, "≥", bound, whole, note))
         return goals
 

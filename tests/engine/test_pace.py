@@ -172,7 +172,7 @@ def test_what_is_longer_than_a_whole_is_read_in_pieces_that_are_saved_for() -> N
     allowance = Allowance(pace, 0.5)
     for _ in range(100):
         allowance.decode_step(16)
-    assert allowance.tokens(10_000, 16, gap=False, whole=True) == allowance.tokens(10_000, 16, gap=False)
+    assert allowance.tokens(10_000, 16, gap=False, whole=True) == allowance.tokens(10_000, 16, gap=False) > 0
 
 
 def test_what_came_with_the_first_answers_is_read_at_once() -> None:
