@@ -6,10 +6,11 @@ whether a guess would have been right, and guesses are priced before any is made
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import islice
 
-from mlxserve.engine.earlier_answers import BORDER, COMPARED, EarlierAnswers, Tokens, common
+from mlxserve.engine.earlier_answers import BORDER, COMPARED, EarlierAnswers, Places, Tokens, common
 
 _TRIED_PLACES = 8
 """Earlier places of the last two tokens that are compared with the end, the latest first."""
@@ -62,8 +63,7 @@ class Drafts:
         """Where the place is, if not in the sequence's own text."""
         self._next = 0
         self._seen = 0
-        self._latest: dict[int, int] = {}
-        self._earlier = array("i")
+        self._places = Places()
 
     @property
     def rates(self) -> HitRates:
@@ -74,9 +74,10 @@ class Drafts:
         """Take in what `tokens`, prompt and answer so far, has more than last time."""
         for position in range(self._seen, len(tokens)):
             hit = self._compare(tokens, position)
-            earlier = self._index(tokens, position)
-            if not hit and position >= self._prompt_length - 1:
-                self._find(tokens, position + 1, earlier)
+            pair = tokens[position - 1] << 32 | tokens[position] if position else None
+            self._places.note(pair)
+            if not hit and pair is not None and position >= self._prompt_length - 1:
+                self._find(tokens, position + 1, self._places.of(pair))
         self._seen = len(tokens)
 
     def guess(self, tokens: list[int], count: int) -> list[int]:
@@ -104,23 +105,12 @@ class Drafts:
         self.length = self.length + 1 if hit else int(resumed)
         return hit
 
-    def _index(self, tokens: list[int], position: int) -> int:
-        """Note where the pair that ends at `position` goes on. Returns where the same pair did before, or -1."""
-        pair = (tokens[position - 1] << 32 | tokens[position]) if position else -1
-        earlier = self._latest.get(pair, -1)
-        self._earlier.append(earlier)
-        self._latest[pair] = position + 1
-        return earlier
-
-    def _find(self, tokens: list[int], end: int, place: int) -> None:
+    def _find(self, tokens: list[int], end: int, places: Iterator[int]) -> None:
         """Follow the place that fits the last tokens before `end` best, if there is one; among equals the latest."""
         best = 1
-        for _ in range(_TRIED_PLACES):
-            if place < 0:
-                break
+        for place in islice(places, 1, 1 + _TRIED_PLACES):  # the first is the end itself
             length = common(tokens, place, tokens, end)
             if length > best:
                 best, self.length, self._next, self._other = length, length, place, None
-            place = self._earlier[place - 1]
         if self._earlier_answers and best < COMPARED and (found := self._earlier_answers.find(tokens, end, best)):
             self.length, self._other, self._next = found

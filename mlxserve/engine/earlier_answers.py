@@ -6,7 +6,8 @@ An agent's calls of tools, the answer to a question that is asked again, phrases
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 Tokens = Sequence[int]
 
@@ -61,8 +62,7 @@ class _Volume:
 
     def __init__(self) -> None:
         self.tokens = array("i")
-        self._latest: dict[int, int] = {}
-        self._earlier = array("i")
+        self._places = Places()
         self._known = set[int]()
 
     def add(self, tokens: list[int]) -> None:
@@ -70,22 +70,34 @@ class _Volume:
         if fingerprint in self._known:
             return
         self._known.add(fingerprint)
-        start = len(self.tokens)
         self.tokens.extend([*tokens, BORDER])
-        self._earlier.extend([-1, -1])
-        for place, three in enumerate(zip(tokens, tokens[1:], tokens[2:], strict=False), start + 3):
-            key = _key(*three)
-            self._earlier.append(self._latest.get(key, -1))
-            self._latest[key] = place
-        self._earlier.append(-1)
+        for three in (None, None, *zip(tokens, tokens[1:], tokens[2:], strict=False), None):
+            self._places.note(_key(*three) if three else None)
 
-    def places(self, tokens: Tokens, end: int) -> list[int]:
+    def places(self, tokens: Tokens, end: int) -> Iterator[int]:
         """Some where the three tokens before `end` go on, the latest first."""
-        place, places = self._latest.get(_key(*tokens[end - 3 : end]), -1), list[int]()
-        while place >= 0 and len(places) < _TRIED_PLACES:
-            places.append(place)
+        return islice(self._places.of(_key(*tokens[end - 3 : end])), _TRIED_PLACES)
+
+
+class Places:
+    """Where in a text the same few tokens stand: each time that they do leads to the time before."""
+
+    def __init__(self) -> None:
+        self._latest: dict[int, int] = {}
+        self._earlier = array("i")
+
+    def note(self, key: int | None) -> None:
+        """The text has one more token, with which it ends in the tokens that `key` stands for."""
+        self._earlier.append(-1 if key is None else self._latest.get(key, -1))
+        if key is not None:
+            self._latest[key] = len(self._earlier)
+
+    def of(self, key: int) -> Iterator[int]:
+        """The places at which the text goes on behind `key`, the latest first."""
+        place = self._latest.get(key, -1)
+        while place >= 0:
+            yield place
             place = self._earlier[place - 1]
-        return places
 
 
 def _key(first: int, second: int, third: int) -> int:
