@@ -93,7 +93,11 @@ class Assembly:
         """One with nothing to do."""
         settings = self.settings
         limits = Limits(
-            settings.decode_concurrency, settings.prompt_concurrency, settings.prefill_step_size, settings.prefill_share
+            settings.decode_concurrency,
+            settings.prompt_concurrency,
+            settings.prefill_step_size,
+            settings.prefill_share,
+            keeps_room=self.cuttable,
         )
         return Scheduler(pipeline, limits, pace, ledger, prefixes, self._speculation(pace, draft_model))
 

@@ -13,6 +13,9 @@ from mlxserve.engine.verification import Guesses
 from mlxserve.pipeline.pipeline import Work
 from mlxserve.pipeline.plan import CacheOperation, Join, Keep, Move, Trim
 
+_SPARE_FOR = 32
+"""Decode steps for which room is left for rows to come: by then who asks again has done so."""
+
 
 @dataclass(eq=False)
 class Group:
@@ -24,6 +27,10 @@ class Group:
     """The token that each row goes on with, [rows, 1], perhaps not computed yet; None while a step is on its way."""
     rejected: list[int] = field(default_factory=list)
     """The tokens at the end of each row's caches that are to be forgotten, where there are any."""
+    spare: int = 0
+    """Rows that the caches have room for besides: those of sequences that have ended."""
+    steps_with_spare: int = 0
+    """Since that last changed."""
 
     @property
     def rows(self) -> int:
@@ -39,9 +46,11 @@ class Group:
 class Decoding:
     """Groups, and the prompts that have been read and wait to join one."""
 
-    def __init__(self, grouping: Grouping, prefixes: PrefixIndex | None) -> None:
+    def __init__(self, grouping: Grouping, prefixes: PrefixIndex | None, keeps_room: bool = False) -> None:
+        """`keeps_room`: rows that end leave room for others, which costs memory for a while but copies little."""
         self._grouping = grouping
         self._prefixes = prefixes
+        self._keeps_room = keeps_room
         self._gathering = False
         self.groups: list[Group] = []
         self.joining: list[Group] = []
@@ -55,6 +64,11 @@ class Decoding:
     def rows(self) -> int:
         """How many rows there are in all groups."""
         return sum(group.rows for group in [*self.groups, *self.joining])
+
+    @property
+    def spare(self) -> int:
+        """For how many more rows there is room in the caches."""
+        return sum(group.spare for group in [*self.groups, *self.joining])
 
     @property
     def ready(self) -> Group | None:
@@ -71,6 +85,8 @@ class Decoding:
         for group in [*self.groups, *self.joining]:
             if group.idle:
                 self._settle(group, operations)
+            if group.steps_with_spare >= _SPARE_FOR:
+                _give_back(group, operations)
         self.groups = [group for group in self.groups if group.sequences]
         self.joining = [group for group in self.joining if group.sequences]
         wanted = self._grouping.groups(self.rows) if self.rows else 1
@@ -85,6 +101,7 @@ class Decoding:
         if guesses:
             work = Work(group.batch, guesses.inputs(group.sequences), [], "all")
         group.inputs = None
+        group.steps_with_spare += group.spare > 0
         for sequence in group.sequences:
             sequence.read += work.tokens.shape[1]
         # Groups take turns: the one that enters goes to the end.
@@ -97,16 +114,24 @@ class Decoding:
         if group.rejected:
             operations.append(Trim(group.batch, group.rejected))
             group.rejected = []
-        rows = [row for row, sequence in enumerate(group.sequences) if sequence.stays]
+        rows = _staying(group)
         if len(rows) == group.rows:
             return
         for row, sequence in enumerate(group.sequences):
             if not sequence.stays:
                 self.store(group.batch, row, sequence, operations)
-        operations.append(Keep(group.batch, rows))
+        if self._keeps_room:
+            group.spare = group.spare + group.rows - len(rows) if rows else 0
+            group.steps_with_spare = 0
+        operations.append(Keep(group.batch, rows, group.spare))
         group.sequences = [group.sequences[row] for row in rows]
         if rows and group.inputs is not None:
             group.inputs = group.inputs[mx.array(rows)]
+
+    def give_room_back(self, operations: list[CacheOperation]) -> None:
+        """Keep no room for rows to come."""
+        for group in [*self.groups, *self.joining]:
+            _give_back(group, operations)
 
     def store(self, batch: int, row: int, sequence: Sequence, operations: list[CacheOperation]) -> None:
         """Keep what the caches of a row hold for whoever begins like this."""
@@ -145,10 +170,26 @@ class Decoding:
         return batches
 
 
+def _staying(group: Group) -> list[int]:
+    """The rows whose sequences go on; the last ones take the places of those that do not, so that few move."""
+    rows = [row for row, sequence in enumerate(group.sequences) if sequence.stays]
+    first = range(len(rows))
+    moving = iter(row for row in rows if row not in first)
+    return [row if group.sequences[row].stays else next(moving) for row in first]
+
+
+def _give_back(group: Group, operations: list[CacheOperation]) -> None:
+    if group.spare:
+        operations.append(Keep(group.batch, list(range(group.rows))))
+    group.spare = group.steps_with_spare = 0
+
+
 def _unite(group: Group, other: Group, operations: list[CacheOperation]) -> None:
     assert group.inputs is not None
     assert other.inputs is not None
     operations.append(Join(group.batch, other.batch))
+    group.spare = max(0, group.spare - other.rows)
+    group.steps_with_spare = 0
     group.sequences += other.sequences
     group.inputs = mx.concatenate([group.inputs, other.inputs])
 
@@ -158,6 +199,7 @@ def _cut(group: Group, rows: int, batch: int, operations: list[CacheOperation]) 
     assert group.inputs is not None
     left = group.rows - rows
     operations.append(Move(group.batch, list(range(left, group.rows)), batch))
+    group.spare = group.steps_with_spare = 0
     other = Group(batch, group.sequences[left:], group.inputs[left:])
     group.sequences, group.inputs = group.sequences[:left], group.inputs[:left]
     return other

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -25,7 +25,7 @@ from mlxserve.engine.sharing import Allowance
 from mlxserve.engine.speculation import Speculation
 from mlxserve.engine.timing import Timing
 from mlxserve.engine.verification import Guesses
-from mlxserve.engine.waiting import Waiting
+from mlxserve.engine.waiting import Taken, Waiting
 from mlxserve.pipeline.pipeline import Pipeline, Work
 from mlxserve.pipeline.plan import CacheOperation, Keep, Open
 
@@ -39,6 +39,8 @@ class Limits:
     chunk: int = 0
     """Most tokens of a prompt in one pass; 0: as many as is best by measured times."""
     prefill_share: float = 0.5
+    keeps_room: bool = False
+    """Whether rows that have ended leave room for others in the caches: where all of these can be cut."""
 
 
 class Scheduler:
@@ -56,14 +58,14 @@ class Scheduler:
         """Without `prefixes` none are stored; without `speculation` nothing is guessed."""
         self._pipeline = pipeline
         rows = limits.decode_concurrency if pipeline.batchable else 1
-        self._limits = Limits(rows, min(rows, limits.prompt_concurrency), limits.chunk, limits.prefill_share)
+        self._limits = replace(limits, decode_concurrency=rows, prompt_concurrency=min(rows, limits.prompt_concurrency))
         self._pace = pace
         self._timing = Timing(pace)
         self._ledger = ledger
         self._speculation = speculation
         self._waiting = Waiting(ledger, prefixes)
         self._reading: deque[PromptBatch] = deque()
-        self._decoding = Decoding(Grouping(pace), prefixes)
+        self._decoding = Decoding(Grouping(pace), prefixes, limits.keeps_room and pipeline.batchable)
         self._allowance = Allowance(pace, limits.prefill_share)
         self._drawing = Drawing()
         self._flights: deque[Flight] = deque()
@@ -89,10 +91,10 @@ class Scheduler:
 
     @property
     def lengths(self) -> list[list[int]]:
-        """Tokens in the caches of each row of each batch."""
+        """Tokens in the caches of each row of each batch; none in those that are left for rows to come."""
         groups = [*self._decoding.groups, *self._decoding.joining, *self._landed]
-        batches = [*(group.sequences for group in groups), *(batch.sequences for batch in self._reading)]
-        return [[sequence.read for sequence in sequences] for sequences in batches]
+        decoding = [[*(sequence.read for sequence in group.sequences), *[0] * group.spare] for group in groups]
+        return decoding + [[sequence.read for sequence in batch.sequences] for batch in self._reading]
 
     def add(self, sequence: Sequence) -> None:
         """Take on a sequence."""
@@ -135,6 +137,8 @@ class Scheduler:
         self._store_landed(operations)
         self._make_room(step)
         self._batches = self._decoding.regroup(operations, self._batches)
+        if not self._fits(1):
+            self._decoding.give_room_back(operations)
         self._take_back()
         self._admit(operations)
         group = self._decoding.ready
@@ -194,6 +198,10 @@ class Scheduler:
         running = [sequence.read + more for sequence in self._decoding.sequences if sequence.stays]
         return running + [len(sequence.tokens) for batch in self._reading for sequence in batch.sequences]
 
+    def _fits(self, more: int) -> bool:
+        """Whether so many more tokens of all that are decoded fit, beside the room for rows to come."""
+        return self._ledger.fits([*self._lengths(more), *[0] * self._decoding.spare])
+
     def _take_back(self) -> None:
         for sequence in reversed(self._open.values()):  # each goes before all that wait: the oldest last
             if sequence.put_back and not sequence.done and sequence not in self._decoding.sequences:
@@ -206,7 +214,11 @@ class Scheduler:
         if not self._waiting or self._room < 1 or self._next_prompts():
             return
         under_way = [sequence for batch in self._reading for sequence in batch.sequences]
-        taken = self._waiting.take(self._room, self._lengths(0), under_way, self._widest_batch, self._whole)
+        taken = self._take(under_way, self._decoding.spare)
+        if not taken.sequences and self._decoding.spare:
+            taken = self._take(under_way, 0)
+            if taken.sequences:
+                self._decoding.give_room_back(operations)
         self._held_up = not taken.sequences
         if self._held_up:
             return
@@ -214,6 +226,11 @@ class Scheduler:
         self._reading.append(PromptBatch(self._batches, taken.sequences, taken.borders))
         prefixes = taken.prefixes if any(taken.prefixes) else []
         operations.append(Open(self._batches, len(taken.sequences), prefixes))
+
+    def _take(self, under_way: list[Sequence], spare: int) -> Taken:
+        """What is read next, if that fits beside those that are running and `spare` rows to come."""
+        running = [*self._lengths(0), *[0] * spare]
+        return self._waiting.take(self._room, running, under_way, self._widest_batch, self._whole)
 
     @property
     def _widest_batch(self) -> int:
@@ -289,7 +306,7 @@ class Scheduler:
                 return None
             self._drawing.read(step)
         guesses = self._speculation.guesses(group.sequences)
-        return guesses if guesses and self._ledger.fits(self._lengths(1 + guesses.count)) else None
+        return guesses if guesses and self._fits(1 + guesses.count) else None
 
     def _land(self, logits: mx.array, step: Step) -> None:
         """A flight has landed: draw a token for each of its rows from `logits` [rows, positions, vocabulary]."""

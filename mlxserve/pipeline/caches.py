@@ -165,18 +165,28 @@ class BatchCaches:
             cache.extend(theirs)
         self.rows += other.rows
 
-    def keep(self, rows: list[int]) -> None:
-        """Drop all rows but these."""
-        for cache in self._kept:
-            cache.filter(rows)
+    def keep(self, rows: list[int], spare: int = 0) -> None:
+        """Drop all rows but these, in this order; caches that can be cut leave room for `spare` more."""
+        row_caches = [leaf for leaf in _leaves(self._kept) if isinstance(leaf, RowCache)]
+        lifted = [cache.lifted(rows, spare) for cache in row_caches]
+        mx.eval(lifted)
+        for cache, moving in zip(row_caches, lifted, strict=True):
+            cache.filter(rows, spare, moving)
+        self._filter(rows, but=RowCache)
+
+    def _filter(self, rows: list[int], but: type | tuple[()] = ()) -> None:
+        """Drop all rows but these from caches of any kind `but` one; all that stays is copied."""
+        for leaf in _leaves(self._kept):
+            if not isinstance(leaf, but):
+                leaf.filter(rows)
         self.rows = len(rows)
 
     def take(self, rows: list[int]) -> BatchCaches:
         """Rows that leave, as caches of their own."""
         left = [row for row in range(self.rows) if row not in rows]
         taken = BatchCaches([_twin(cache) for cache in self._kept], self._place, len(self._fed), self.rows)
-        taken.keep(rows)
-        self.keep(left)
+        taken._filter(rows)
+        self._filter(left)
         return taken
 
     def trim(self, counts: list[int]) -> None:

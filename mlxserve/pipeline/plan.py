@@ -31,17 +31,24 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
 
 
 class Join(msgspec.Struct, frozen=True, tag="join"):
-    """The rows of `joining` go behind those of `batch`; if that does not exist, `joining` becomes it."""
+    """The rows of `joining` go behind those of `batch`; if that does not exist, `joining` becomes it.
+
+    They go into the room that `Keep` has left, as far as there is any.
+    """
 
     batch: int
     joining: int
 
 
 class Keep(msgspec.Struct, frozen=True, tag="keep"):
-    """Rows of `batch` that stay; with none the batch is gone."""
+    """Rows of `batch` that stay, in their new order; with none the batch is gone.
+
+    Behind them stays room for `spare` rows more: with as many as leave, nothing but rows that move has to be copied.
+    """
 
     batch: int
     rows: list[int]
+    spare: int = 0
 
 
 class Move(msgspec.Struct, frozen=True, tag="move"):

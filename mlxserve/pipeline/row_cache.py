@@ -1,7 +1,8 @@
 """A KV cache for several sequences of different lengths: each is a row that begins at position 0.
 
 mlx-lm's `BatchKVCache` lets the rows end together, so reading prompts of different lengths, and dropping rows, moves
-what is stored. Here nothing moves: what lies beyond a row's length is masked, and overwritten later.
+what is stored. Here nothing moves: what lies beyond a row's length is masked, and overwritten later. Rows that are
+dropped can leave room behind, which those that come are written into: so neither copies all that the others hold.
 """
 
 from __future__ import annotations
@@ -18,13 +19,19 @@ STEP = 256
 
 Range = list[mx.array]
 """The tokens of one row, or of a part of it: arrays [1, heads, tokens, width]."""
+Lifted = dict[int, Range]
+"""Rows on their way, by where they go."""
 
 
 class RowCache:
-    """Keys and values [rows, heads, capacity, width]; in a model it takes the place of mlx-lm's `KVCache`."""
+    """Keys and values [rows, heads, capacity, width]; in a model it takes the place of mlx-lm's `KVCache`.
+
+    Its arrays can have more rows than count: the `spare` ones are behind those that do.
+    """
 
     def __init__(self, rows: int) -> None:
         self._lengths = [0] * rows
+        self._spare = 0
         self._filling: list[int] = []
         self._arrays: list[mx.array] = []
 
@@ -33,6 +40,7 @@ class RowCache:
         self._lengths = [sum(tokens[0].shape[2] for tokens in ranges if tokens) for ranges in rows]
         like = next((tokens for ranges in rows for tokens in ranges if tokens), [])
         capacity = capacity_for(self.size())
+        self._spare = 0
         self._arrays = [
             mx.concatenate([_joined([tokens[index] for tokens in ranges], array, capacity) for ranges in rows])
             for index, array in enumerate(like)
@@ -123,30 +131,61 @@ class RowCache:
         self._lengths = [max(0, length - count) for length, count in zip(self._lengths, counts, strict=True)]
 
     def extend(self, other: RowCache) -> None:
-        """Take in the rows of `other`, after the own ones."""
+        """Take in the rows of `other`, after the own ones: where these leave enough room, by writing into it."""
+        first, last = len(self._lengths), len(self._lengths) + len(other._lengths)
         capacity = capacity_for(max(self.size(), other.size()))
-        if self._arrays or other._arrays:
+        spare = max(0, self._spare - len(other._lengths))
+        if self._has_room(last + spare, capacity) and other._arrays:
+            for array, more in zip(self._arrays, other._used(), strict=True):
+                array[first:last, :, : other.size()] = more
+        elif self._arrays or other._arrays:
             own, theirs = self._sized(capacity, other), other._sized(capacity, self)
-            self._arrays = [mx.concatenate(list(pair)) for pair in zip(own, theirs, strict=True)]
-        self._lengths = self._lengths + other._lengths
+            self._arrays = [_with_rows(mx.concatenate(list(pair)), spare) for pair in zip(own, theirs, strict=True)]
+        self._lengths, self._spare = self._lengths + other._lengths, spare
 
-    def filter(self, rows: list[int]) -> None:
-        """Drop all rows but these."""
-        self._lengths = [self._lengths[row] for row in rows]
-        chosen = mx.array(rows)
-        capacity = capacity_for(self.size())
-        self._arrays = [array[:, :, :capacity][chosen] for array in self._arrays]
+    def lifted(self, rows: list[int], spare: int) -> Lifted | None:
+        """Copies, not evaluated, of those of `rows` that are to move when all others are dropped and `spare` stay.
+
+        None where more has to be copied anyway. Until they are evaluated nothing can be written where they come from,
+        as MLX would copy everything instead.
+        """
+        longest = max(self._lengths[row] for row in rows)
+        moving = {to: row for to, row in enumerate(rows) if to != row}
+        if not self._has_room(len(rows) + spare, capacity_for(longest)) or any(
+            row < len(rows) for row in moving.values()
+        ):
+            return None
+        return {to: self.extract(row, 0, self._lengths[row]) for to, row in moving.items()}
+
+    def filter(self, rows: list[int], spare: int = 0, lifted: Lifted | None = None) -> None:
+        """Drop all rows but these, which come in this order, and leave room for `spare` more.
+
+        In place with what `lifted` returned for it; without it all that stays is copied.
+        """
+        self._lengths, self._spare = [self._lengths[row] for row in rows], spare
+        if lifted is None:
+            chosen = mx.array(rows + rows[:1] * spare)
+            capacity = capacity_for(self.size())
+            self._arrays = [array[:, :, :capacity][chosen] for array in self._arrays]
+            return
+        for to, tokens in lifted.items():
+            for array, copied in zip(self._arrays, tokens, strict=True):
+                array[to : to + 1, :, : copied.shape[2]] = copied
 
     def extract(self, row: int, start: int, stop: int) -> Range:
         """A copy of the tokens `start` to `stop` of a row, not evaluated; nothing where no token ever came."""
         assert not self._arrays or stop <= self._lengths[row]
         return [mx.contiguous(array[row : row + 1, :, start:stop]) for array in self._arrays]
 
+    def _has_room(self, rows: int, capacity: int) -> bool:
+        """Whether the arrays are exactly as large."""
+        return bool(self._arrays) and (self._arrays[0].shape[0], self._arrays[0].shape[2]) == (rows, capacity)
+
     def _used(self) -> list[mx.array]:
-        longest = self.size()
-        if not self._arrays or longest == self._arrays[0].shape[2]:
+        rows, longest = len(self._lengths), self.size()
+        if not self._arrays or self._has_room(rows, longest):
             return self._arrays
-        return [array[:, :, :longest] for array in self._arrays]
+        return [array[:rows, :, :longest] for array in self._arrays]
 
     def _write(self, new: list[mx.array]) -> None:
         """Put `new`, arrays [rows, heads, length, width], behind each row."""
@@ -156,12 +195,13 @@ class RowCache:
         first = starts[0]
         if min(starts) == max(starts):
             for array, more in zip(self._arrays, new, strict=True):
-                array[:, :, first : first + length] = more
+                array[: len(starts), :, first : first + length] = more
             return
-        slots = _slots(tuple(starts), length)
+        slots = _slots((*starts, *[0] * self._spare), length)
+        padded = [_with_rows(more, self._spare) for more in new]
         self._arrays = [
             mx.put_along_axis(array, mx.broadcast_to(slots, more.shape), more, axis=2)
-            for array, more in zip(self._arrays, new, strict=True)
+            for array, more in zip(self._arrays, padded, strict=True)
         ]
 
     def _grow(self, new: list[mx.array]) -> None:
@@ -170,7 +210,8 @@ class RowCache:
         if self.size() <= present and self._arrays:
             return
         missing = _stepped(self.size()) - present
-        room = [mx.zeros((*more.shape[:2], missing, more.shape[3]), more.dtype) for more in new]
+        rows = len(self._lengths) + self._spare
+        room = [mx.zeros((rows, more.shape[1], missing, more.shape[3]), more.dtype) for more in new]
         if self._arrays:
             room = [mx.concatenate(list(pair), axis=2) for pair in zip(self._arrays, room, strict=True)]
         self._arrays = room
@@ -182,7 +223,8 @@ class RowCache:
                 mx.zeros((len(self._lengths), array.shape[1], capacity, array.shape[3]), array.dtype)
                 for array in like._arrays
             ]
-        return [_withcapacity_for(array, capacity) for array in self._arrays]
+        rows = len(self._lengths)
+        return [_with_capacity(array[:rows] if self._spare else array, capacity) for array in self._arrays]
 
 
 def _joined(ranges: list[mx.array], like: mx.array, capacity: int) -> mx.array:
@@ -191,7 +233,11 @@ def _joined(ranges: list[mx.array], like: mx.array, capacity: int) -> mx.array:
     return mx.concatenate([*ranges, mx.zeros((1, like.shape[1], missing, like.shape[3]), like.dtype)], axis=2)
 
 
-def _withcapacity_for(array: mx.array, capacity: int) -> mx.array:
+def _with_rows(array: mx.array, more: int) -> mx.array:
+    return mx.pad(array, [(0, more), (0, 0), (0, 0), (0, 0)]) if more else array
+
+
+def _with_capacity(array: mx.array, capacity: int) -> mx.array:
     missing = capacity - array.shape[2]
     return mx.pad(array, [(0, 0), (0, 0), (0, missing), (0, 0)]) if missing > 0 else array[:, :, :capacity]
 
@@ -211,7 +257,7 @@ def _positions(lengths: tuple[int, ...]) -> mx.array:
     return mx.array(lengths, mx.int32)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _slots(starts: tuple[int, ...], length: int) -> mx.array:
     """Where the next `length` tokens of each row go: [rows, 1, length, 1]."""
     return _positions(starts)[:, None, None, None] + mx.arange(length)[:, None]

@@ -68,7 +68,7 @@ class Stage:
             case Keep(rows=[]):
                 del self._batches[operation.batch]
             case Keep():
-                self._batches[operation.batch].keep(operation.rows)
+                self._batches[operation.batch].keep(operation.rows, operation.spare)
             case Move():
                 self._batches[operation.to] = self._batches[operation.batch].take(operation.rows)
             case Trim():

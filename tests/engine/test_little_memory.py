@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxserve.engine import memory
+from mlxserve.engine import decoding, memory
 from mlxserve.engine.memory import GROWTH, Bound, Ledger
 from mlxserve.engine.messages import Sampling
 from mlxserve.engine.scheduler import Scheduler
@@ -34,6 +34,7 @@ def _caches_grow_by_few_tokens() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_cache, "STEP", STEP)
         patch.setattr(memory, "STEP", STEP)
+        patch.setattr(decoding, "_SPARE_FOR", 3)
         yield
 
 

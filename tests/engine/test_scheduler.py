@@ -34,6 +34,31 @@ def test_a_sequence_that_joins_a_running_batch_gets_the_tokens_it_gets_alone() -
     assert log.tokens == {1: alone(submit(1, PROMPTS[1], tokens=30)), 2: alone(submit(2, PROMPTS[2]))}
 
 
+def test_room_that_an_answer_leaves_is_for_the_next_one_and_given_back_if_none_comes() -> None:
+    busy, log, rows = scheduler(), Log(), list[int]()
+
+    def step_until(number: int) -> None:
+        while number not in log.finish:
+            log.step(busy)
+            rows.append(sum(map(len, busy.lengths)))
+
+    busy.add(submit(1, PROMPTS[1], tokens=4))
+    busy.add(submit(2, PROMPTS[3], tokens=200))
+    step_until(1)
+    log.step(busy)
+    assert [batch.count(0) for batch in busy.lengths] == [1]
+    rows.clear()
+    busy.add(submit(3, PROMPTS[2], tokens=4))
+    step_until(3)
+    assert max(rows) == 3, "while the third prompt was read beside the two rows"
+    assert rows[-1] == 2
+    rows.clear()
+    step_until(2)
+    assert rows[:30] == [2] * 30
+    assert rows[40:-1] == [1] * len(rows[40:-1])
+    assert log.tokens[2] == alone(submit(2, PROMPTS[3], tokens=200))
+
+
 def test_a_running_sequence_goes_on_while_a_long_prompt_is_read() -> None:
     shared, log = scheduler(chunk=8), Log()
     shared.add(submit(1, PROMPTS[1], tokens=40))

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from mlxserve.engine import memory, waiting
+from mlxserve.engine import decoding, memory, waiting
 from mlxserve.engine.client import Generated, Open
 from mlxserve.engine.messages import Cancel, NewToken, PromptLikelihoods, Sampling, Step, Submit
 from mlxserve.pipeline import row_cache
@@ -73,6 +73,7 @@ def _few_tokens_make_a_difference() -> Iterator[None]:
         patch.setattr(row_cache, "STEP", STEP)
         patch.setattr(memory, "STEP", STEP)
         patch.setattr(waiting, "BORDER_STEP", BORDER_STEP)
+        patch.setattr(decoding, "_SPARE_FOR", 3)
         yield
 
 

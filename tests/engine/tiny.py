@@ -141,9 +141,8 @@ def scheduler(
     speculation = None
     if speculates or draft_model:
         speculation = Speculation(pace.seconds, pace.verifying, draft_model=draft_model)
-    return Scheduler(
-        Recorded(pipeline), Limits(rows, 8, chunk, prefill_share), pace, Ledger(bounds), prefixes, speculation
-    )
+    limits = Limits(rows, 8, chunk, prefill_share, keeps_room=True)
+    return Scheduler(Recorded(pipeline), limits, pace, Ledger(bounds), prefixes, speculation)
 
 
 class Recorded:

@@ -88,13 +88,16 @@ def alone(pipeline: Pipeline, length: int) -> Logits:
 
 
 def batched(pipeline: Pipeline) -> Logits:
-    """Logits of rows that are read together, joined by another, decoded, left by one, and decoded again."""
+    """Logits of rows that are read together, joined by another, and decoded while they leave and others come."""
     lengths = [3, 7, 5]
     rows = _tokens(3, 7, 1)
     results = [_run(pipeline, [Open(1, 3)], Work(1, rows, lengths, "last"))]
     results.append(_run(pipeline, [Open(2, 1)], Work(2, _tokens(1, 12, 2), [], "last")))
     results.append(_run(pipeline, [Join(1, 2)], Work(1, _tokens(4, 1, 3), [], "last")))
     results.append(_run(pipeline, [Keep(1, [0, 2, 3])], Work(1, _tokens(3, 1, 5), [], "last")))
+    results.append(_run(pipeline, [Keep(1, [2, 1], spare=1)], Work(1, _tokens(2, 1, 6), [], "last")))
+    results.append(_run(pipeline, [Open(3, 1)], Work(3, _tokens(1, 9, 2), [], "last")))
+    results.append(_run(pipeline, [Join(1, 3)], Work(1, _tokens(3, 1, 4), [], "last")))
     pipeline.tick([Keep(1, [])], None)
     return results
 

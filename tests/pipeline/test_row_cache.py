@@ -98,6 +98,69 @@ def test_room_is_given_back_when_the_long_rows_go() -> None:
     assert positions(cache, 1) == [2000, 2001]
 
 
+def kept(cache: RowCache, rows: list[int], spare: int) -> bool:
+    """Whether dropping all but `rows` was done in place."""
+    lifted = cache.lifted(rows, spare)
+    mx.eval(lifted)
+    cache.filter(rows, spare, lifted)
+    return lifted is not None
+
+
+def test_rows_come_into_the_room_of_those_that_left() -> None:
+    cache = of_lengths([3, 7, 5, 2])
+    full = cache.nbytes
+    assert kept(cache, [0, 3, 2], spare=1)
+    cache.extend(of_lengths([6]))
+    assert cache.nbytes == full
+    assert cache.lengths == [3, 2, 5, 6]
+    assert [positions(cache, row)[0] for row in range(4)] == [0, 3000, 2000, 0]
+    assert positions(cache, 3) == [0, 1, 2, 3, 4, 5]
+
+
+def test_rows_are_written_and_read_beside_spare_ones() -> None:
+    cache = of_lengths([3, 7, 5])
+    assert kept(cache, [0, 2], spare=1)
+    mask = cache.make_mask(1)
+    keys, values = cache.update_and_fetch(mx.full((2, 2, 1, 4), 0.5), mx.full((2, 1, 1, 1), 0.5))
+    assert keys.shape[0] == values.shape[0] == 2
+    assert isinstance(mask, mx.array)
+    assert mask.shape == (2, 1, 1, 6)
+    assert positions(cache, 0) == [0, 1, 2, 0.5]
+    assert positions(cache, 1) == [2000, 2001, 2002, 2003, 2004, 0.5]
+
+
+def test_room_for_rows_to_come_grows_with_the_others_and_can_be_given_back() -> None:
+    cache = of_lengths([STEP - 1, 7, 5])
+    assert kept(cache, [0, 2], spare=1)
+    for _ in range(3):
+        cache.update_and_fetch(mx.zeros((2, 2, 1, 4)), mx.zeros((2, 1, 1, 1)))
+    full = cache.nbytes
+    assert cache.state[0].shape == (3, 2, 2 * STEP, 4)
+    assert not kept(cache, [0, 1], spare=0)
+    assert cache.nbytes == full * 2 // 3
+    assert positions(cache, 1)[:5] == [2000, 2001, 2002, 2003, 2004]
+
+
+def test_more_rows_than_there_is_room_for_can_come() -> None:
+    cache = of_lengths([3, 7, 5])
+    kept(cache, [0, 2], spare=1)
+    cache.extend(of_lengths([6, 4]))
+    assert cache.state[0].shape[0] == 4
+    assert [positions(cache, row)[-1] for row in range(4)] == [2, 2004, 5, 1003]
+
+
+def test_coming_and_leaving_copies_only_the_rows_that_move() -> None:
+    cache = of_lengths([STEP - 9] * 32)
+    mx.eval(cache.state)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    assert kept(cache, [31, *range(1, 31)], spare=1)
+    mx.eval(cache.state)
+    cache.extend(of_lengths([50]))
+    mx.eval(cache.state)
+    assert mx.get_peak_memory() - before < cache.nbytes // 4
+
+
 def test_a_decode_step_rarely_needs_new_room() -> None:
     cache = of_lengths([1, 2])
     sizes = set()

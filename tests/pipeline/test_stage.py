@@ -110,8 +110,11 @@ class Operations(RuleBasedStateMachine):
     def keep(self, data: st.DataObject) -> None:
         batch = self.some(data)
         rows = self.batches[batch]
-        kept = sorted(data.draw(st.sets(st.integers(0, len(rows) - 1))))
-        self.model.do(Keep(batch, kept))
+        kept = data.draw(st.lists(st.integers(0, len(rows) - 1), unique=True))
+        if data.draw(st.booleans()):
+            kept.sort()
+        spare = data.draw(st.sampled_from([len(rows) - len(kept), 0, 3]))
+        self.model.do(Keep(batch, kept, spare))
         self.batches[batch] = [rows[row] for row in kept]
         if not kept:
             del self.batches[batch]
