@@ -32,6 +32,8 @@ _DRAFTED = 0.7
 _DRAFTED_WEIGHT = 3.0
 _CHOICES_BETWEEN_TRIALS = 100
 """What is not done is not measured: so often passes with guesses are thought to take no longer than others as large."""
+_PROMISES_FADING = 0.98
+"""Of what guesses promised at the last passes, by a logarithm of the speed: what is recent counts most."""
 _FADING = 0.95
 _FORGOTTEN_AFTER = 400
 """Tokens after which a draft model is thought of as before any guess of it was seen."""
@@ -131,6 +133,10 @@ class Speculation:
     draft_model: DraftingModel | None = None
     _earlier: EarlierAnswers = field(default_factory=EarlierAnswers, init=False)
     _choices: int = field(default=0, init=False)
+    _promised: float = field(default=0.0, init=False)
+    """The sum of what guesses promised, whether or not they were made …"""
+    _passes: float = field(default=0.0, init=False)
+    """… at so many passes."""
 
     def promises(self, sequences: list[Sequence]) -> bool:
         """Whether it pays to read the tokens on their way before the next pass, as `guesses` needs it."""
@@ -173,6 +179,10 @@ class Speculation:
         chances = [self._chances(sequence) for sequence in sequences]
         nobody = [False] * len(sequences)
         gain, count = self._best(chances)
+        self._promised = self._promised * _PROMISES_FADING + gain / len(sequences)
+        self._passes = self._passes * _PROMISES_FADING + 1
+        if count and not self._may_part(sequences):
+            gain, count = 0.0, 0
         if self.draft_model is None:
             return count, nobody
         modelled = self._chances_of_model(sequences, chances)
@@ -180,6 +190,17 @@ class Speculation:
         better = [max(pair, key=sum) for pair in zip(modelled, chances, strict=True)]
         gain_with_model, count_with_model = self._best(better, sum(drafted))
         return (count_with_model, drafted) if gain_with_model > gain else (count, nobody)
+
+    def _may_part(self, sequences: list[Sequence]) -> bool:
+        """Whether guesses promise to win more than it costs that answers no longer end together.
+
+        Those with as many tokens to go do so, as in a batch job, if they reach their bounds. Then those that come in
+        their place are read together; else each takes a pass of its own, for which all weights are read.
+        """
+        left = [sequence.max_tokens - sequence.sampled for sequence in sequences]
+        parting = len(left) - len(set(left))
+        won = self._promised / self._passes * sum(left) / len(left)
+        return won * self.seconds(len(left)) >= parting * self.seconds(1)
 
     def _chances(self, sequence: Sequence) -> list[float]:
         """Of each guess behind the last token drawn, which need not be known."""

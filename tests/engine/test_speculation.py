@@ -209,3 +209,21 @@ def test_the_dearer_passes_with_guesses_are_the_sooner_wrong_ones_are_given_up()
         return made
 
     assert 1 <= wrong_guesses(1.5) < wrong_guesses(1.0)
+
+
+def going_on(lengths: list[int], predictable: float) -> Writing:
+    """Streams that go on in such texts for so long, each in its own."""
+    texts = [text(seed, 300 + length, predictable, 60) for seed, length in enumerate(lengths)]
+    prompts, answers = [text[:300] for text in texts], [text[300:] for text in texts]
+    return Writing(prompts, answers, Speculation(measured, measured)).run()
+
+
+def test_short_answers_that_end_together_are_not_parted_for_little() -> None:
+    assert going_on([30] * 4, 0.95).passes_with_guesses == 0
+    assert going_on([30, 31, 32, 33], 0.95).passes_with_guesses > 0
+
+
+@pytest.mark.parametrize("streams", [4, 8])
+def test_answers_that_would_end_together_are_parted_where_guesses_win_more(streams: int) -> None:
+    assert max(going_on([30] * streams, 1.0).ends.values()) < 0.6 * 29 * measured(streams)
+    assert max(going_on([400] * streams, 0.95).ends.values()) < 0.95 * 399 * measured(streams)
