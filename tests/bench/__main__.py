@@ -22,12 +22,14 @@ from .setup import Setup, say
 from .speed import ONE_RANK, TWO_RANKS, SpeedPart
 
 SPEED = (
-    SpeedPart("random model", (*ONE_RANK, *TWO_RANKS), packaged=False),
+    SpeedPart("random model", ONE_RANK, packaged=False),
+    SpeedPart("random model, 2 ranks", TWO_RANKS, packaged=False),
     SpeedPart("packaged model", ONE_RANK, packaged=True),
 )
 PARTS: dict[str, Callable[[Setup], list[Goal]]] = {
     "speed": SPEED[0].run,
-    "speed-packaged": SPEED[1].run,
+    "speed-2": SPEED[1].run,
+    "speed-packaged": SPEED[2].run,
     "long-prompt": long_prompts,
     "prefix": prefixes,
     "turns": turns,

@@ -21,7 +21,7 @@ DECODE_TOKENS = 64
 REQUESTS = 4
 """Of each stream, one after the other: what gathers requests now and then is seen to lose or win by it."""
 ONE_RANK = ("mlxserve", "mlxserve-guessing", "peer", "bare")
-TWO_RANKS = ("mlxserve-2", "mlxserve-2-guessing", "peer-2-bare", "peer-2-launch", "bare-2")
+TWO_RANKS = ("mlxserve-2", "mlxserve-2-guessing", "peer-2-bare", "peer-2-launch", "bare", "bare-2")
 PLAIN = ("mlxserve", "mlxserve-2")
 """Without guesses, as they are compared with the bare loop's decoding; with them it runs as it starts by default."""
 
@@ -110,7 +110,7 @@ class SpeedPart:
             ratios = paired([one.decode for one in ours], [one.decode for one in bare])
             together = paired([one.together for one in ours], [one.decode for one in bare])
             note = f"while all run: {median(together):.2f}" if together else ""
-            if subject in TWO_RANKS:
+            if subject == "mlxserve-2":
                 note += self._limit_of_two(number)
             what = f"{LABELS[subject]}: decode rate / bare loop's, {_streams(number)}"
             goals.append(Goal(self.name, what, "≥", bound, ratios, note))
@@ -140,7 +140,7 @@ def _measure(subject: str, start: Start, tokens: int, loads: Loads) -> dict[int,
     if subject == "bare":
         speeds = bare_speeds(start, STREAMS, DECODE_TOKENS, tokens)
         return {number: Speed(whole, decode) for number, (decode, whole) in zip(STREAMS, speeds, strict=True)}
-    wanted = STREAMS[:3] if subject in TWO_RANKS else STREAMS
+    wanted = STREAMS if subject in ONE_RANK else STREAMS[:3]
     if subject == "bare-2":
         pair = bare_pair_speeds(start, wanted, DECODE_TOKENS)
         return {number: Speed(decode=decode) for number, decode in zip(wanted, pair, strict=True)}
