@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from tests.system.server import Server
 SAMPLES = 40
 SECONDS = 0.05
 LEAK = """
-import threading, time
+import signal, threading, time
 kept = [b"1" * 50_000_000]
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 print("up", flush=True)
+signal.sigwait([signal.SIGUSR1])
 while True:
     time.sleep(0.05)
     {}
@@ -35,6 +38,7 @@ def test_what_a_process_loses_is_told(own: Callable[[Server], Server], leak: str
     while "up" not in leaking.output:
         time.sleep(SECONDS)
     with Sampler(leaking, SECONDS) as sampler:
+        leaking.process.send_signal(signal.SIGUSR1)
         time.sleep(SAMPLES * SECONDS)
     [growth] = sampler.growth()
     assert seen in growth.problem
