@@ -167,26 +167,28 @@ class BatchCaches:
 
     def keep(self, rows: list[int], spare: int = 0) -> None:
         """Drop all rows but these, in this order; caches that can be cut leave room for `spare` more."""
-        row_caches = [leaf for leaf in _leaves(self._kept) if isinstance(leaf, RowCache)]
-        lifted = [cache.lifted(rows, spare) for cache in row_caches]
+        leaves = list(_leaves(self._kept))
+        lifted = [leaf.lifted(rows, spare) if isinstance(leaf, RowCache) else None for leaf in leaves]
         mx.eval(lifted)
-        for cache, moving in zip(row_caches, lifted, strict=True):
-            cache.filter(rows, spare, moving)
-        self._filter(rows, but=RowCache)
-
-    def _filter(self, rows: list[int], but: type | tuple[()] = ()) -> None:
-        """Drop all rows but these from caches of any kind `but` one; all that stays is copied."""
-        for leaf in _leaves(self._kept):
-            if not isinstance(leaf, but):
+        for leaf, moving in zip(leaves, lifted, strict=True):
+            if isinstance(leaf, RowCache):
+                leaf.filter(rows, spare, moving)
+            else:
                 leaf.filter(rows)
+        self.rows = len(rows)
+
+    def _copy_only(self, rows: list[int]) -> None:
+        """Drop all rows but these; all that stays is copied."""
+        for cache in self._kept:
+            cache.filter(rows)
         self.rows = len(rows)
 
     def take(self, rows: list[int]) -> BatchCaches:
         """Rows that leave, as caches of their own."""
         left = [row for row in range(self.rows) if row not in rows]
         taken = BatchCaches([_twin(cache) for cache in self._kept], self._place, len(self._fed), self.rows)
-        taken._filter(rows)
-        self._filter(left)
+        taken._copy_only(rows)
+        self._copy_only(left)
         return taken
 
     def trim(self, counts: list[int]) -> None:
