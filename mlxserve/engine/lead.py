@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty
 from typing import NoReturn
@@ -23,6 +23,7 @@ from mlxserve.engine.desk import Desk, Order
 from mlxserve.engine.draft_model import DraftModel
 from mlxserve.engine.drafting import load_draft_model
 from mlxserve.engine.freed import FreedBuffers
+from mlxserve.engine.gathering import coming_together
 from mlxserve.engine.memory import Ledger
 from mlxserve.engine.messages import ModelFound, Progress, Ready, Step
 from mlxserve.engine.meter import SETTLED_SECONDS
@@ -46,9 +47,6 @@ from mlxserve.pipeline.trace import tracer_for
 
 logger = logging.getLogger("mlxserve.engine")
 
-_GAP = 0.005
-"""Seconds between requests that still count as coming together."""
-_LONGEST_GATHERING = 0.1
 _PROOF_SECONDS = 30.0
 """Idleness after which all ranks show that they still compute."""
 
@@ -220,11 +218,12 @@ def _serve(
     record: PrefixRecord | None,
 ) -> NoReturn:
     """Step while there is something to do, sleep on the pipe while there is not."""
-    nothing, freed = Step([], []), FreedBuffers()
+    nothing, freed, ended = Step([], []), FreedBuffers(), 0
     while True:
         if not scheduler.busy:
+            since = time.monotonic()
             desk.take(_awaited(channel, pipeline, team, freed))
-            for order in _coming_together(channel):
+            for order in coming_together(channel.orders, ended, time.monotonic() - since):
                 desk.take(order)
         while not channel.orders.empty():
             desk.take(channel.orders.get())
@@ -233,6 +232,9 @@ def _serve(
         team.meter.refresh(pipeline.busy_seconds, pipeline.tokens, pipeline.relay)
         if step != nothing:
             channel.send(step)
+        with team.meter.working():
+            scheduler.go_on()
+        ended = sum(new.finish is not None for new in step.tokens)
         census.take(at_rest=not scheduler.busy)
         if record:
             record.keep(idle=not scheduler.busy)
@@ -252,13 +254,3 @@ def _awaited(channel: EngineChannel, pipeline: Pipeline, team: Team, freed: Free
                 prove(pipeline)
             team.meter.refresh(pipeline.busy_seconds, pipeline.tokens, pipeline.relay)
             freed.give_back()
-
-
-def _coming_together(channel: EngineChannel) -> Iterator[Order]:
-    """Orders that follow the first after idleness closely: prompts that are read together are read faster."""
-    end = time.monotonic() + _LONGEST_GATHERING
-    while (left := end - time.monotonic()) > 0:
-        try:
-            yield channel.orders.get(timeout=min(left, _GAP))
-        except Empty:
-            return

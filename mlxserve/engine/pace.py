@@ -15,7 +15,7 @@ from typing import Literal
 
 _NEWEST = 0.2
 """Weight of the newest measurement."""
-_SPIKE = 3.0
+_SPIKE = 1.5
 """What takes so many times as long as usual was disturbed by something else, and counts as no more than that."""
 _FEW = 3
 """Measurements after which a figure is trusted."""

@@ -1,7 +1,7 @@
 """Continuous batching: sequences join and leave a running batch at any step; prompts are read between its steps.
 
 Each `step` decides what enters the pipeline, moves the pipeline on by a tick, draws tokens from the logits that left
-it, and reports them.
+it, and reports them. `go_on` follows.
 """
 
 from __future__ import annotations
@@ -119,11 +119,17 @@ class Scheduler:
         runs_on = self._pipeline.depth == 1 and bool(self._flights) and self._flights[0].decodes
         if logits is not None:
             self._land(logits, step)
+        if not (runs_on and self._pipeline.starts_slowly):
+            self._drawing.compute()
         self._drawing.read(step, leave=int(runs_on))
         for ended in [*(new.id for new in step.tokens if new.finish), *(failed.id for failed in step.failed)]:
             self._close(ended)
         self._timing.end(work, alone, not self.busy, runs_on)
         return step
+
+    def go_on(self) -> None:
+        """After each step, when what it brought has been told: compute what it could not start without a wait."""
+        self._drawing.compute()
 
     def _close(self, number: int) -> Sequence | None:
         sequence = self._open.pop(number, None)

@@ -43,6 +43,9 @@ class Pipeline(Protocol):
     depth: int
     """Ticks from an item's entry until its logits are there."""
     batchable: bool
+    starts_slowly: bool
+    """Whether to start computing what `tick` returns takes about as long as to compute it, but for the first part,
+    which it has started itself."""
     relay: Traffic | None
     """What carries hidden states between the ranks, where there are several."""
 
@@ -82,6 +85,7 @@ class OneRank:
     def __init__(self, stage: Stage, batchable: bool, tracer: Tracer | None = None) -> None:
         self._stage = stage
         self._tracer = tracer
+        self.starts_slowly = mx.default_device() == mx.Device(mx.cpu)  # where MLX queues ten operations at most
         self._ticks = 0
         self._item: Item | None = None
         self._last_tick = time.perf_counter()
@@ -101,7 +105,7 @@ class OneRank:
             return None
         item = self._item = work.item()
         self.tokens += item.token_count()
-        logits = self._stage.forward_whole(work.tokens, item)
+        logits = self._stage.forward_whole(work.tokens, item, start=self.starts_slowly)
         if logits is None:
             mx.eval(self._stage.state(work.batch))
         return logits
@@ -119,6 +123,8 @@ class OneRank:
 
 class ManyRanks:
     """Rank 0 of several: sends each tick's plan over the links and takes its own part in it."""
+
+    starts_slowly = False
 
     def __init__(
         self,

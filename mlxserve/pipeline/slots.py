@@ -37,9 +37,12 @@ class Walk:
         self._held: dict[Source, mx.array] = {}
         self._blanks: dict[Form, mx.array] = {}
         self._next = 0
+        self._first: list[mx.array] = []
         self._recorder: Recorder | None = None
         self.at_once = False
         """Start to compute each layer as soon as its graph is built, while the next one's is being built."""
+        self.first_apart = False
+        """Remember what the first call returned, for `start`."""
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -64,6 +67,11 @@ class Walk:
         self._held = dict(zip(self._cargo.across(calls.start), incoming, strict=True)) if calls.start > 0 else {}
         self._blanks = {}
         self._next = 0
+
+    def start(self) -> None:
+        """After a pass: start to compute the first call's output."""
+        mx.async_eval(self._first)  # type: ignore[no-untyped-call]
+        self._first = []
 
     def finish(self, incoming: list[mx.array], rows: int, length: int) -> None:
         """Next time the model is called, run no layer: the last one has handed on `incoming`."""
@@ -92,6 +100,8 @@ class Walk:
         if self._here.start > 0 and (taken := self._cargo.given(call)):
             args, kwargs = mapped((args, kwargs), lambda path, leaf: self._held[taken[path]] if path in taken else leaf)
         output = self._layers[layer](*args, **kwargs)
+        if self.first_apart and call == 0:
+            self._first = [array for _, array in arrays_in(output)]
         if self.at_once and call != self._here.stop - 1:  # of the last call's not all may be wanted
             mx.async_eval([array for _, array in arrays_in(output)])  # type: ignore[no-untyped-call]
         if leaving := self._cargo.leaving(call):

@@ -93,12 +93,16 @@ class Stage:
         self._walk.at_once = False
         return self._walk.outgoing
 
-    def forward_whole(self, tokens: mx.array, item: Item) -> mx.array | None:
+    def forward_whole(self, tokens: mx.array, item: Item, start: bool = False) -> mx.array | None:
         """Run all layers and the tail on `tokens` [rows, length], on the one rank there is.
 
-        Returns logits as `finish` does, or None where the item wants none; neither is evaluated.
+        Returns logits as `finish` does, or None where the item wants none; neither is evaluated. With `start` the first
+        layer is being computed by then.
         """
+        self._walk.first_apart = start
         output: mx.array = self._pass(tokens, item, [])
+        if start:
+            self._walk.start()
         if item.logits == "none":
             return None
         if item.length == 1 or item.logits == "all":

@@ -54,6 +54,14 @@ def test_one_disturbed_measurement_does_not_make_larger_passes_look_slow() -> No
     assert pace.tick(64) == pytest.approx(0.12)
 
 
+def test_one_disturbed_measurement_of_a_known_size_counts_little() -> None:
+    pace = measured(n8=0.05)
+    for _ in range(5):
+        pace.note(8, 0.05)
+    pace.note(8, 0.5)
+    assert pace.tick(8) <= 0.056
+
+
 def test_what_has_become_slower_is_noticed() -> None:
     pace = measured(n8=0.05)
     for _ in range(30):

@@ -24,6 +24,19 @@ def test_sequences_that_come_together_get_the_tokens_they_get_alone() -> None:
     assert tokens == {number: alone(submit(number, prompt)) for number, prompt in enumerate(PROMPTS)}
 
 
+@pytest.mark.parametrize("slowly", [True, False])
+def test_tokens_are_told_before_what_takes_long_to_start(slowly: bool) -> None:
+    engine, told = scheduler(starts_slowly=slowly), list[int]()
+    engine.add(submit(1, PROMPTS[2]))
+    while engine.busy:
+        told += [new.token for new in engine.step().tokens]
+        if 1 < len(told) < 11:
+            assert bool(engine._drawing._due) == slowly, "what the next token comes from is to be started"
+        engine.go_on()
+        assert not engine._drawing._due
+    assert told == alone(submit(1, PROMPTS[2]))
+
+
 def test_a_sequence_that_joins_a_running_batch_gets_the_tokens_it_gets_alone() -> None:
     joined, log = scheduler(), Log()
     joined.add(submit(1, PROMPTS[1], tokens=30))

@@ -57,6 +57,7 @@ class Staged:
     def __init__(self, ranks: int, batchable: bool) -> None:
         self.depth = ranks
         self.batchable = batchable
+        self.starts_slowly = False
         self.busy_seconds, self.tokens = 0.0, 0
         self._stages = [stage(ranks, rank) for rank in range(ranks)]
         self._plans: deque[Plan | None] = deque([None] * ranks, maxlen=ranks)
@@ -125,6 +126,7 @@ def scheduler(
     speculates: bool = False,
     draft_model: DraftingModel | None = None,
     prefill_share: float = 0.5,
+    starts_slowly: bool = True,
 ) -> Scheduler:
     """A scheduler with nothing to do, over as many ranks as its pace is of."""
     pace = pace or Pace(1)
@@ -132,6 +134,7 @@ def scheduler(
     if pace.ranks == 1:
         stage().reset()
         pipeline = OneRank(stage(), batchable)
+        pipeline.starts_slowly = starts_slowly
     else:
         for rank in range(pace.ranks):
             stage(pace.ranks, rank).reset()
@@ -206,6 +209,7 @@ class Log:
     def step(self, scheduler: Scheduler) -> None:
         """One step."""
         step = scheduler.step()
+        scheduler.go_on()
         self.reading += step.reading
         self.failed |= {failed.id: failed.message for failed in step.failed}
         for told in step.prompts:

@@ -117,6 +117,7 @@ class WholeEngine:
     def step(self) -> Step:
         """One step of the scheduler."""
         step = self.scheduler.step()
+        self.scheduler.go_on()
         assert not self._cancelled.intersection(new.id for new in step.tokens)
         if self._record:
             self._record.keep(idle=not self.scheduler.busy)
