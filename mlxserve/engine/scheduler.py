@@ -116,7 +116,7 @@ class Scheduler:
         work = self._schedule(operations, step)
         alone = work is not None and not self._pipeline.in_flight and not self._more_follows
         logits = self._pipeline.tick(operations, work, nothing_follows=alone)
-        runs_on = self._pipeline.depth == 1 and bool(self._flights) and self._flights[0].decodes
+        runs_on = self._pipeline.runs_on and bool(self._flights) and self._flights[0].decodes
         if logits is not None:
             self._land(logits, step)
         if not (runs_on and self._pipeline.starts_slowly):

@@ -43,6 +43,8 @@ class Pipeline(Protocol):
     depth: int
     """Ticks from an item's entry until its logits are there."""
     batchable: bool
+    runs_on: bool
+    """Whether what `tick` returns is computed while the next item enters."""
     starts_slowly: bool
     """Whether to start computing what `tick` returns takes about as long as to compute it, but for the first part,
     which it has started itself."""
@@ -79,6 +81,7 @@ class OneRank:
     """The pipeline of a single machine: every item leaves in the tick in which it enters."""
 
     depth = 1
+    runs_on = True
     in_flight = False
     relay: Traffic | None = None
 
@@ -124,6 +127,7 @@ class OneRank:
 class ManyRanks:
     """Rank 0 of several: sends each tick's plan over the links and takes its own part in it."""
 
+    runs_on = False
     starts_slowly = False
 
     def __init__(

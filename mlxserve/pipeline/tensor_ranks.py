@@ -56,6 +56,7 @@ class TensorRanks:
     """Rank 0 of several: the pipeline in which every item leaves in the tick in which it enters."""
 
     depth = 1
+    runs_on = False
     starts_slowly = False
     in_flight = False
 

@@ -37,6 +37,16 @@ def test_tokens_are_told_before_what_takes_long_to_start(slowly: bool) -> None:
     assert told == alone(submit(1, PROMPTS[2]))
 
 
+def test_where_a_tick_is_over_when_it_ends_its_tokens_are_told_at_once() -> None:
+    engine, told = scheduler(runs_on=False), list[int]()
+    engine.add(submit(1, PROMPTS[2]))
+    while engine.busy:
+        told += [new.token for new in engine.step().tokens]
+        assert not engine._drawing.unread
+        engine.go_on()
+    assert told == alone(submit(1, PROMPTS[2]))
+
+
 def test_a_sequence_that_joins_a_running_batch_gets_the_tokens_it_gets_alone() -> None:
     joined, log = scheduler(), Log()
     joined.add(submit(1, PROMPTS[1], tokens=30))

@@ -57,7 +57,7 @@ class Staged:
     def __init__(self, ranks: int, batchable: bool) -> None:
         self.depth = ranks
         self.batchable = batchable
-        self.starts_slowly = False
+        self.runs_on = self.starts_slowly = False
         self.busy_seconds, self.tokens = 0.0, 0
         self._stages = [stage(ranks, rank) for rank in range(ranks)]
         self._plans: deque[Plan | None] = deque([None] * ranks, maxlen=ranks)
@@ -126,6 +126,7 @@ def scheduler(
     speculates: bool = False,
     draft_model: DraftingModel | None = None,
     prefill_share: float = 0.5,
+    runs_on: bool = True,
     starts_slowly: bool = True,
 ) -> Scheduler:
     """A scheduler with nothing to do, over as many ranks as its pace is of."""
@@ -134,7 +135,7 @@ def scheduler(
     if pace.ranks == 1:
         stage().reset()
         pipeline = OneRank(stage(), batchable)
-        pipeline.starts_slowly = starts_slowly
+        pipeline.runs_on, pipeline.starts_slowly = runs_on, starts_slowly
     else:
         for rank in range(pace.ranks):
             stage(pace.ranks, rank).reset()
