@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlxserve.engine import timing
 from mlxserve.engine.messages import Sampling
+from mlxserve.engine.pace import Kind, Pace
 from tests.engine.tiny import FOOTPRINT, Log, Priced, alone, scheduler, submit, works
 
 ROW_BYTES = int(256 * FOOTPRINT.token_bytes * 1.1) + 1
@@ -35,6 +38,28 @@ def test_tokens_are_told_before_what_takes_long_to_start(slowly: bool) -> None:
         engine.go_on()
         assert not engine._drawing._due
     assert told == alone(submit(1, PROMPTS[2]))
+
+
+def test_where_passes_take_long_to_start_each_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, noted = 0.0, list[float]()
+
+    class Noting(Pace):
+        def note(self, tokens: int, seconds: float, kind: Kind = "alone") -> None:
+            noted.append(seconds)
+
+    engine = scheduler(pace=Noting(1))
+    compute = engine._drawing.compute
+
+    def take_a_second() -> None:
+        nonlocal now
+        now += bool(engine._drawing._due)
+        compute()
+
+    monkeypatch.setattr(engine._drawing, "compute", take_a_second)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
+    engine.add(submit(1, PROMPTS[2], tokens=6))
+    Log().run(engine)
+    assert noted == [1.0] * 6, "the prompt, then a pass for each other token"
 
 
 def test_where_a_tick_is_over_when_it_ends_its_tokens_are_told_at_once() -> None:
