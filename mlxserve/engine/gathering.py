@@ -9,10 +9,12 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T", covariant=True)
 
-_GAP = 0.005
-"""Seconds for which a request that comes after idleness waits for others …"""
+_GAP = 0.01
+"""Seconds for which a request that comes after idleness waits for others: a client's connections take some each …"""
 _LONG_GAP = 0.015
 """… where others are likely to follow: some have, or fewer have come than answers ended just before."""
+_LAST_GAP = 0.004
+"""… where as many have come as answers ended just before."""
 _LONGEST = 0.1
 """Seconds that the first waits at most."""
 _SUCCESSION = 0.1
@@ -33,11 +35,17 @@ def coming_together(orders: Orders[T], ended: int, seconds: float) -> Iterator[T
     So many answers `ended` as the idleness began, `seconds` before that order came: as in a batch job, whose next
     questions come as its answers end.
     """
-    expected = ended if ended and seconds < _SUCCESSION else 1
+    expected = ended if seconds < _SUCCESSION else 0
     came, end = 1, time.monotonic() + _LONGEST
     while (left := end - time.monotonic()) > 0:
         try:
-            yield orders.get(timeout=min(left, _GAP if came == expected else _LONG_GAP))
+            yield orders.get(timeout=min(left, _gap(came, expected)))
         except Empty:
             return
         came += 1
+
+
+def _gap(came: int, expected: int) -> float:
+    if came == expected:
+        return _LAST_GAP
+    return _LONG_GAP if came > 1 or expected else _GAP
