@@ -17,6 +17,7 @@ from mlxserve import logs
 from mlxserve.bundle import build_id
 from mlxserve.config import Capacity, Settings
 from mlxserve.engine.channel import EngineChannel
+from mlxserve.engine.kernels import compile_for_this_processor
 from mlxserve.engine.lean import leave_out_tokenizers
 from mlxserve.engine.messages import Checked, Measured, Progress
 from mlxserve.engine.selfcheck import check_device
@@ -82,6 +83,7 @@ def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
     from mlxserve.pipeline.group import form_group
     from mlxserve.pipeline.meeting import meet
 
+    compile_for_this_processor()
     mx.set_cache_limit(_CACHE_LIMIT_BYTES)
     settings = with_capacity(settings, channel)
     place = settings.place

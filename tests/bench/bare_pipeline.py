@@ -24,6 +24,8 @@ from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache
 from mlx_lm.utils import load_model
 
+from mlxserve.engine.kernels import compile_for_this_processor
+
 READINGS = 3
 
 
@@ -150,6 +152,7 @@ def _array(content: bytes, shape: list[int]) -> mx.array:
 
 
 def main(folder: str, what: str, *numbers: str) -> None:
+    compile_for_this_processor()
     if what == "second":
         second(folder)
         return

@@ -1,8 +1,8 @@
 """Who is measured, and how each is started.
 
-All run with the variables that mlxserve gives its own engine process, and with the same number of BLAS threads a rank:
-one, unless told otherwise, since a rank stands for a machine of its own. `mlx_lm.server` otherwise keeps its defaults,
-which allow the same numbers of prompts and answers at a time as mlxserve's.
+All have OpenBLAS and the same number of BLAS threads a rank: one, unless told otherwise, since a rank stands for a
+machine of its own. `mlx_lm.server` otherwise keeps its defaults, which allow the same numbers of prompts and answers at
+a time as mlxserve's. The bare loops compute as mlxserve's engine processes do: with their variables and kernels.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from mlxserve.config import Place
+from mlxserve.engine import blas
 from mlxserve.engine.environment import engine_environment
 from mlxserve.launch.ports import Ports
 from tests.ports import free_port
@@ -76,7 +77,7 @@ def bare_pair_reading(start: Start, tokens: int, chunks: tuple[int, ...]) -> lis
 def _bare(start: Start, *arguments: str, program: str = "bare") -> list[Any]:
     """What the bare loop found, in a process of its own. Raises SubjectError."""
     command = [sys.executable, "-m", f"tests.bench.{program}", str(start.folder), *arguments]
-    done = subprocess.run(command, env=_alone(start), capture_output=True, text=True)
+    done = subprocess.run(command, env=engine_environment(_threads(start), Place()), capture_output=True, text=True)
     if done.returncode:
         raise SubjectError(f"the bare loop failed:\n{done.stderr}")
     return list(json.loads(done.stdout))
@@ -94,7 +95,7 @@ def _mlxserve_launched(start: Start, port: int) -> Iterator[list[Command]]:
 
 @contextmanager
 def _peer_alone(start: Start, port: int) -> Iterator[list[Command]]:
-    yield [Command([_program("mlx_lm.server"), *_flags(start, port)], _alone(start))]
+    yield [Command([_program("mlx_lm.server"), *_flags(start, port)], _peers(start))]
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def _peer_bare(start: Start, port: int) -> Iterator[list[Command]]:
         hostfile.flush()
         command = [_program("mlx_lm.server"), "--pipeline", *_flags(start, port)]
         ring = {"MLX_HOSTFILE": hostfile.name}
-        yield [Command(command, _alone(start) | ring | {"MLX_RANK": str(rank)}) for rank in range(RANKS)]
+        yield [Command(command, _peers(start) | ring | {"MLX_RANK": str(rank)}) for rank in range(RANKS)]
 
 
 @contextmanager
@@ -114,7 +115,7 @@ def _peer_launched(start: Start, port: int) -> Iterator[list[Command]]:
     """As users start it."""
     with Ports(RANKS) as ports:
         launch = [_program("mlx.launch"), "-n", str(RANKS), "--starting-port", str(ports.first), "--"]
-        yield [Command([*launch, _program("mlx_lm.server"), "--pipeline", *_flags(start, port)], _alone(start))]
+        yield [Command([*launch, _program("mlx_lm.server"), "--pipeline", *_flags(start, port)], _peers(start))]
 
 
 STARTING: dict[str, Starting] = {
@@ -155,5 +156,6 @@ def _threads(start: Start) -> dict[str, str]:
     return dict(os.environ) | {"OPENBLAS_NUM_THREADS": str(start.threads)}
 
 
-def _alone(start: Start) -> dict[str, str]:
-    return engine_environment(_threads(start), Place())
+def _peers(start: Start) -> dict[str, str]:
+    library = blas.to_preload()
+    return _threads(start) | ({"LD_PRELOAD": library} if library else {})

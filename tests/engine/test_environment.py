@@ -6,6 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from mlxserve.config import Place
+from mlxserve.engine.environment import engine_environment
+
 COMPILED = """
 import mlx.core as mx
 mx.set_default_device(mx.cpu)
@@ -20,3 +25,12 @@ def test_mlx_computes_the_same_where_no_compiler_is_installed(tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-c", COMPILED], env=nothing, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is Linux's")
+def test_huge_pages_are_asked_for_unless_the_user_chose() -> None:
+    plain = engine_environment({}, Place())["GLIBC_TUNABLES"]
+    assert "glibc.malloc.hugetlb=1" in plain.split(":")
+    chosen = engine_environment({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0:glibc.malloc.check=1"}, Place())
+    assert chosen["GLIBC_TUNABLES"].startswith("glibc.malloc.hugetlb=0:glibc.malloc.check=1:")
+    assert "hugetlb=1" not in chosen["GLIBC_TUNABLES"]
