@@ -14,7 +14,7 @@ from mlxserve.pipeline.pipeline import Work
 MOST_PADDING = 0.5
 """Filling that is accepted for reading prompts together, as a share of their tokens."""
 LONGEST_CHUNK_SECONDS = 1.0
-"""So that progress is seen, and who leaves or comes is noticed, while a long prompt is read."""
+"""About: so that progress is seen, and who leaves or comes is noticed, while a long prompt is read."""
 CHUNKS_TOGETHER = 3
 """The longest chunks that prompts which are read together may take: who comes in a crowd waits for all of it, but then
 all are decoded together, which costs little more than decoding the first of them."""
@@ -129,17 +129,18 @@ def longest_chunk(pace: Pace, most: int) -> int:
 def chunk_size(pace: Pace, unread: int, following: int, most: int) -> int:
     """Tokens of a chunk when nothing but prompts is read: `unread` of this one, `following` of those after it.
 
-    With one rank there is little to choose: chunks as long as LONGEST_CHUNK_SECONDS allows. With several the last
-    chunk leaves ranks idle, so that short ones are better, but each costs the reading of all weights: the number of
-    tapered chunks with which the last one is soonest through, by measured times. What ranks that compute at the same
-    time take longer, and what tokens before a chunk cost it, is much the same however many there are, so it is left
-    out: times measured beside others, of chunks at different places, would hide what the length of a chunk costs.
+    With one rank there is little to choose: equal chunks of about LONGEST_CHUNK_SECONDS, rather half as long again than
+    one more of them, for which all weights are read again. With several the last chunk leaves ranks idle, so that short
+    ones are better, but each costs the reading of all weights: the number of tapered chunks with which the last one is
+    soonest through, by measured times. What ranks that compute at the same time take longer, and what tokens before a
+    chunk cost it, is much the same however many there are, so it is left out: times measured beside others, of chunks
+    at different places, would hide what the length of a chunk costs.
     `most` 0: no other bound.
     """
     longest = min(unread, longest_chunk(pace, most))
-    fewest = -(-unread // longest)
     if pace.ranks == 1:
-        return -(-unread // fewest)
+        return -(-unread // max(-(-unread // (most or MOST_CHUNK_TOKENS)), round(unread / longest)))
+    fewest = -(-unread // longest)
     shortest = min(longest, FEWEST_CHUNK_TOKENS)
     numbers = {fewest, *(-(-unread // size) for size in range(shortest, longest, _STEP_TRIED))}
     taper = _taper(pace.ranks)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlxserve.engine.prefill import FEWEST_CHUNK_TOKENS, chunk_size, longest_chunk
+from mlxserve.engine.prefill import FEWEST_CHUNK_TOKENS, MOST_CHUNK_TOKENS, chunk_size, longest_chunk
 from tests.engine.tiny import Priced, cut
 
 
@@ -42,3 +42,15 @@ def test_however_long_a_prompt_is_its_chunks_are_chosen_at_once() -> None:
 def test_chunks_are_no_longer_than_was_set(ranks: int) -> None:
     pace = Priced(ranks, 0.01)
     assert all(chunk_size(pace, unread, 0, most) <= most for unread in (1, 33, 600) for most in (1, 7, 32, 100))
+
+
+@pytest.mark.parametrize(("unread", "chunks"), [(1.0, 1), (1.4, 1), (1.6, 2), (2.4, 2), (2.6, 3), (12.0, 12)])
+def test_on_one_rank_a_chunk_is_rather_longer_than_one_more_is_read(unread: float, chunks: int) -> None:
+    pace = Priced(1, 0.01)
+    tokens = round(unread * longest_chunk(pace, 0))
+    assert -(-tokens // chunk_size(pace, tokens, 0, 0)) == chunks
+
+
+def test_on_one_rank_a_chunk_has_no_more_tokens_than_memory_is_meant_for() -> None:
+    pace = Priced(1, 1e-6)
+    assert chunk_size(pace, 3000, 0, 0) == 1500 <= MOST_CHUNK_TOKENS
