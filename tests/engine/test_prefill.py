@@ -46,7 +46,7 @@ def test_chunks_are_no_longer_than_was_set(ranks: int) -> None:
 
 @pytest.mark.parametrize(("unread", "chunks"), [(1.0, 1), (1.4, 1), (1.6, 2), (2.4, 2), (2.6, 3), (12.0, 12)])
 def test_on_one_rank_a_chunk_is_rather_longer_than_one_more_is_read(unread: float, chunks: int) -> None:
-    pace = Priced(1, 0.01)
+    pace = Priced(1, 0.1)
     tokens = round(unread * longest_chunk(pace, 0))
     assert -(-tokens // chunk_size(pace, tokens, 0, 0)) == chunks
 
