@@ -27,6 +27,13 @@ def to_preload() -> str | None:
     return next((path for path in found if os.path.exists(path)), None)
 
 
+def preload(variables: dict[str, str]) -> None:
+    """Let a process that starts with `variables` have the system's OpenBLAS, unless they name one already."""
+    preloaded = variables.get("LD_PRELOAD", "")
+    if "openblas" not in preloaded and (library := to_preload()):
+        variables["LD_PRELOAD"] = f"{library} {preloaded}".strip()
+
+
 def load_own() -> None:
     """Load the application's own OpenBLAS. To be called before MLX is imported; without effect when run from source."""
     if own := _own():

@@ -28,9 +28,7 @@ def engine_environment(inherited: Mapping[str, str], place: Place) -> dict[str, 
         logger.warning("MLX_METAL_FAST_SYNCH is set, which can hang the GPU: it is not passed on")
     if sys.platform != "linux":
         return variables
-    preloaded = variables.get("LD_PRELOAD", "")
-    if "openblas" not in preloaded and (library := blas.to_preload()):
-        variables["LD_PRELOAD"] = f"{library} {preloaded}".strip()
+    blas.preload(variables)
     if ranks_on_this_machine(place) > 1:
         variables.setdefault("OPENBLAS_NUM_THREADS", "1")
     variables["GLIBC_TUNABLES"] = _tuned(variables.get("GLIBC_TUNABLES", ""))

@@ -157,5 +157,6 @@ def _threads(start: Start) -> dict[str, str]:
 
 
 def _peers(start: Start) -> dict[str, str]:
-    library = blas.to_preload()
-    return _threads(start) | ({"LD_PRELOAD": library} if library else {})
+    variables = _threads(start)
+    blas.preload(variables)
+    return variables

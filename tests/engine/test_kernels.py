@@ -35,14 +35,24 @@ SOME = (
 linux_only = pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="not Linux on x86-64")
 
 
-def computed(own: bool, folder: Path, kernels: str = ONE, **variables: str) -> list[str]:
-    """Digests of what kernels computed, `own` ones or MLX's; both are made in `folder`."""
+def started(own: bool, folder: Path, kernels: str, **variables: str) -> subprocess.Popen[str]:
+    """A process that says digests of what kernels compute, `own` ones or MLX's; both are made in `folder`."""
     (folder / "temporary").mkdir(exist_ok=True)
     places = {"XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder / "temporary")}
     program = [sys.executable, "-c", PROGRAM.format(own=own, kernels=kernels)]
-    done = subprocess.run(program, env=dict(os.environ) | places | variables, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.split()
+    environment = dict(os.environ) | places | variables
+    return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def said(process: subprocess.Popen[str]) -> list[str]:
+    """What it said, which must be all of its digests."""
+    output, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    return output.split()
+
+
+def computed(own: bool, folder: Path, kernels: str = ONE, **variables: str) -> list[str]:
+    return said(started(own, folder, kernels, **variables))
 
 
 def libraries(folder: Path) -> list[Path]:
@@ -80,13 +90,8 @@ def test_a_compiler_that_knows_none_of_the_flags_is_called_without(tmp_path: Pat
 
 @linux_only
 def test_engines_that_start_together_share_what_they_make(tmp_path: Path) -> None:
-    (tmp_path / "temporary").mkdir()
-    places = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "temporary")}
-    program = [sys.executable, "-c", PROGRAM.format(own=True, kernels=ONE)]
-    engines = [
-        subprocess.Popen(program, env=dict(os.environ) | places, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(3)
-    ]
-    said = {engine.communicate()[0] for engine in engines}
-    assert [engine.returncode for engine in engines] == [0, 0, 0], said
-    assert len(said) == 1
+    engines = [started(True, tmp_path, ONE) for _ in range(3)]
+    first, *others = map(said, engines)
+    assert len(first) == 1
+    assert others == [first, first]
+    assert len(libraries(tmp_path)) == 1
