@@ -7,6 +7,7 @@ does depend on it: text that repeats itself, or does not.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from mlxserve.models.source import find_model
 
 SPECIAL_TOKENS = 17
 """The demo model's tokenizer has them first, those that end an answer among them."""
+NEVER_WRITTEN = "<empty_output>", 16
+"""One of those that no answer contains."""
 CONFIG = {
     "model_type": "qwen2",
     "hidden_size": 640,
@@ -45,6 +48,15 @@ def packaged_folder() -> Path:
     return publish(cache_folder() / "bench" / "smollm2-float32", _write_packaged)
 
 
+def endless_folder() -> Path:
+    """The packaged model as `packaged_folder` has it, but what ends its answers is a token that it does not write.
+
+    Answers then have all their tokens. Rows that end early now and then are no measure of a server's speed: whose
+    requests have been together so far no longer are, by what a subject was asked and not by what it does.
+    """
+    return publish(cache_folder() / "bench" / "smollm2-float32-endless", _write_endless)
+
+
 def _write_random(folder: Path) -> None:
     _copy_tokenizer(folder)
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2))
@@ -61,6 +73,16 @@ def _write_packaged(folder: Path) -> None:
         config.pop(name, None)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     save_model(folder, model)
+
+
+def _write_endless(folder: Path) -> None:
+    token, number = NEVER_WRITTEN
+    for file in packaged_folder().iterdir():
+        os.link(file, folder / file.name)
+    for name, change in (("config.json", {"eos_token_id": number}), ("tokenizer_config.json", {"eos_token": token})):
+        changed = json.loads((folder / name).read_text()) | change
+        (folder / name).unlink()
+        (folder / name).write_text(json.dumps(changed, indent=2))
 
 
 def _copy_tokenizer(folder: Path) -> None:

@@ -25,8 +25,8 @@ there (README: slow on Linux) is also done for the bare loop. What each figure m
 
 The tokens/s of mlxserve are those of its default start, which guesses tokens (README: several tokens at a time); beside
 them stand those with `--speculation off`. How much guessing wins depends on the text: the random model soon repeats
-itself, which flatters it; the packaged model writes lists of facts, no question twice. Decoding is compared with the
-bare loop without guesses.
+itself, which flatters it; the packaged model writes lists of facts, no question twice. For all subjects its answers end
+at their bound, not where it would end some of them. Decoding is compared with the bare loop without guesses.
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from .model import packaged_folder, random_folder
+from .model import endless_folder, packaged_folder, random_folder
 from .subjects import Start
 
 NO_GUESSES = ("--speculation", "off")
@@ -30,6 +30,10 @@ class Setup(msgspec.Struct, frozen=True):
         """The packaged model."""
         return Start(_packaged(), self.threads, flags)
 
+    def endless(self, *flags: str) -> Start:
+        """The packaged model, whose answers end at their bound."""
+        return Start(_endless(), self.threads, flags)
+
 
 def say(line: str) -> None:
     """Show progress."""
@@ -44,3 +48,8 @@ def _random() -> Path:
 @functools.cache
 def _packaged() -> Path:
     return packaged_folder()
+
+
+@functools.cache
+def _endless() -> Path:
+    return endless_folder()

@@ -8,6 +8,7 @@ from statistics import median
 import msgspec
 
 from mlxserve.bench.figures import rates
+from mlxserve.bench.load import Run
 from mlxserve.bench.workloads import WORKLOADS, Workload, opening, word
 
 from .asking import asked, median_first
@@ -41,7 +42,7 @@ Speeds = dict[str, dict[int, list[Speed]]]
 
 LONG = Workload(
     "long-answers",
-    "answers that a real model does not end before their bound: with rows that end early no speed is comparable",
+    "answers of a real model, no question twice",
     lambda number: [
         [
             {"role": "system", "content": opening(number)},
@@ -66,7 +67,7 @@ class SpeedPart:
 
     def run(self, setup: Setup) -> list[Goal]:
         """Measure all rounds; what a subject fails at is told and left out."""
-        start = setup.packaged if self._packaged else setup.random
+        start = setup.endless if self._packaged else setup.random
         for number in range(1, setup.rounds + 1):
             for subject in self._subjects:
                 try:
@@ -156,16 +157,25 @@ def _measure(subject: str, start: Start, tokens: int, loads: Loads) -> dict[int,
 
 def _speed(url: str, decoding: bool, streams: int, tokens: int, loads: Loads) -> Speed:
     chat, burst = loads
-    chats = asked(url, chat, streams, REQUESTS * streams, tokens)
+    chats = _whole(asked(url, chat, streams, REQUESTS * streams, tokens), tokens)
     of_chats = rates(chats)
     assert of_chats is not None
-    of_burst = rates(asked(url, burst, streams, streams, DECODE_TOKENS, warm=True)) if decoding else None
+    of_burst = None
+    if decoding:
+        together = asked(url, burst, streams, streams, DECODE_TOKENS, warm=True)
+        of_burst = rates(_whole(together, DECODE_TOKENS))
     return Speed(
         of_chats.tokens_per_second,
         of_burst.decode_per_second if of_burst else 0.0,
         of_burst.together_per_second if of_burst else 0.0,
         median_first(chats.answers),
     )
+
+
+def _whole(done: Run, tokens: int) -> Run:
+    if short := sum(answer.tokens != tokens for answer in done.answers):
+        raise SubjectError(f"{short} of {len(done.answers)} answers have not the {tokens} tokens that were asked for")
+    return done
 
 
 def _told(values: list[float], shown: str = "{:.1f}") -> str:
