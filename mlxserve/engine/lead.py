@@ -31,6 +31,7 @@ from mlxserve.engine.pace import Pace
 from mlxserve.engine.parallel import Choice, choose
 from mlxserve.engine.part import Part, load_part, whole_model
 from mlxserve.engine.prefix_record import PrefixRecord
+from mlxserve.engine.processors import take_own_processors
 from mlxserve.engine.scheduler import Scheduler
 from mlxserve.engine.team import Team
 from mlxserve.engine.warmup import measure, prove, warm_up
@@ -110,6 +111,7 @@ def _begin(
     choice: Choice,
 ) -> NoReturn:
     """Warm up, then serve, or check and end."""
+    take_own_processors(assembly.settings.place)
     ledger = assembly.ledger()
     channel.send(Progress("warming", "the first pass through all layers"))
     ready = _ready(assembly, ledger, pipeline, part, team)

@@ -32,11 +32,17 @@ def unreachable(place: Place, timeout: float = 1.0) -> list[str]:
 
 def ranks_on_this_machine(place: Place) -> int:
     """How many ranks, this one among them, share this machine."""
+    return len(ranks_here(place))
+
+
+def ranks_here(place: Place) -> list[int]:
+    """Which ranks, this one among them, share this machine."""
     if place.world_size > 1 and len(place.addresses) < place.world_size:
-        return place.world_size if place.backend == "mpi" else 1
+        return list(range(place.world_size)) if place.backend == "mpi" else [place.rank]
     hosts = [address.rpartition(":")[0] for address in place.addresses]
-    own = hosts[place.rank] if hosts else ""
-    return max(1, hosts.count(own), sum(host.startswith(_LOOPBACK) for host in hosts))
+    alike = [rank for rank, host in enumerate(hosts) if host == hosts[place.rank]]
+    looped = [rank for rank, host in enumerate(hosts) if host.startswith(_LOOPBACK)]
+    return sorted({place.rank, *max(alike, looped, key=len)})
 
 
 def _named_address() -> str:

@@ -24,7 +24,9 @@ from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache
 from mlx_lm.utils import load_model
 
+from mlxserve.config import Place
 from mlxserve.engine.kernels import compile_for_this_processor
+from mlxserve.engine.processors import take_own_processors
 
 READINGS = 3
 
@@ -36,6 +38,7 @@ class Half:
         self.model: Any = load_model(Path(folder))[0]
         layers = self.model.model.layers
         middle = len(layers) // 2
+        take_own_processors(Place(int(second), world_size=2, backend="mpi"))
         self._layers: list[nn.Module] = layers[middle:] if second else layers[:middle]
         self.begin(1)
 

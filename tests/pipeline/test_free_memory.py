@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlxserve.config import Place
-from mlxserve.pipeline.addresses import ranks_on_this_machine
+from mlxserve.pipeline.addresses import ranks_here, ranks_on_this_machine
 from mlxserve.pipeline.control_groups import room_in_groups
 from mlxserve.pipeline.free_memory import available_bytes, free_bytes, share, usable_bytes
 
@@ -83,6 +83,7 @@ def test_where_no_group_has_a_limit_there_is_none(tmp_path: Path) -> None:
 )
 def test_the_place_tells_how_many_ranks_share_the_machine(place: Place, ranks: int) -> None:
     assert ranks_on_this_machine(place) == ranks
+    assert place.rank in ranks_here(place)
 
 
 def test_this_machine_has_memory_to_spare() -> None:

@@ -1,8 +1,11 @@
-"""An idle cluster uses no CPU, and answers the next request at once."""
+"""An idle cluster uses no CPU, and answers the next request at once; ranks on one machine divide its processors."""
 
 from __future__ import annotations
 
+import os
 import time
+
+import pytest
 
 from tests.conftest import Shared
 from tests.system.server import Server
@@ -23,6 +26,35 @@ def test_without_requests_hardly_any_cpu_is_used(shared: Shared) -> None:
         print(f"{ranks} ranks: {used[ranks]:.2%} of a core; warm answer {warm[ranks]:.2f} s, answer after idling below")
         assert used[ranks] < MOST
         assert seconds_of_an_answer(server) < 4 * warm[ranks] + 2, "no group has to form anew"
+
+
+PROCESSORS = frozenset(os.sched_getaffinity(0))
+
+
+@pytest.mark.skipif(len(PROCESSORS) < 2, reason="a single processor")
+def test_two_ranks_compute_on_different_processors_and_prepare_on_the_others(shared: Shared) -> None:
+    computing = []
+    for engine in shared(2).pids_of("engine"):
+        threads = allowed(engine)
+        assert threads[engine] < PROCESSORS
+        assert PROCESSORS - threads[engine] in threads.values()
+        computing.append(PROCESSORS - threads[engine])
+    one, other = computing
+    assert one.isdisjoint(other)
+
+
+@pytest.mark.parametrize("ranks", [1, len(PROCESSORS) + 1] if len(PROCESSORS) == 2 else [1])
+def test_a_single_rank_and_ranks_that_have_not_a_processor_each_are_left_to_the_system(
+    shared: Shared, ranks: int
+) -> None:
+    for engine in shared(ranks).pids_of("engine"):
+        assert set(allowed(engine).values()) == {PROCESSORS}
+
+
+def allowed(process: int) -> dict[int, frozenset[int]]:
+    """The processors that each thread may run on."""
+    threads = map(int, os.listdir(f"/proc/{process}/task"))
+    return {thread: frozenset(os.sched_getaffinity(thread)) for thread in threads}
 
 
 def seconds_of_an_answer(server: Server) -> float:
