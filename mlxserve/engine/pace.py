@@ -124,21 +124,27 @@ class _Table:
             entry.count = 0
 
     def seconds(self, tokens: int) -> float:
-        """Straight lines between what was measured; beyond, the last goes on, or half in proportion if that is more."""
+        """Straight lines between what was measured; beyond, on as `_beyond` says."""
         sizes, seconds = self._sizes, self._seconds
         if not sizes:
             return 0.0
         at = bisect_left(sizes, tokens)
         if at == 0:
             return seconds[0]
-        slope = self._slope(min(at, len(sizes) - 1))
-        if at == len(sizes):
-            slope = max(slope, seconds[-1] / sizes[-1] / 2)
+        slope = self._slope(at) if at < len(sizes) else self._beyond()
         return seconds[at - 1] + slope * (tokens - sizes[at - 1])
 
+    def _beyond(self) -> float:
+        """Seconds that each token takes beyond those measured.
+
+        As from clearly smaller sizes to the largest, by the steepest such line, since it grows; not as between the last
+        two, whose difference may be noise. Half in proportion at least.
+        """
+        size, seconds = self._sizes[-1], self._seconds[-1]
+        smaller = [each for each in zip(self._sizes, self._seconds, strict=True) if each[0] <= size / 2]
+        return max([seconds / size / 2, *((seconds - less) / (size - fewer) for fewer, less in smaller)])
+
     def _slope(self, at: int) -> float:
-        if at == 0:
-            return 0.0
         return (self._seconds[at] - self._seconds[at - 1]) / (self._sizes[at] - self._sizes[at - 1])
 
 

@@ -30,6 +30,13 @@ def test_beyond_what_was_measured_a_pass_takes_longer_however_flat_it_was_so_far
     assert flat.tick(640) >= 0.15
 
 
+@pytest.mark.parametrize("disturbed", [0.170, 0.185, 0.200])
+def test_a_disturbed_measurement_beside_the_largest_tells_nothing_of_still_larger_passes(disturbed: float) -> None:
+    pace = measured(ranks=2, n1=0.021, n32=0.048, n128=0.15, n159=disturbed, n164=0.190)
+    assert 0.3 < pace.tick(300) < 0.36
+    assert chunk_size(pace, 600, 0, 0) < 160
+
+
 def test_ranks_together_are_as_much_slower_at_what_was_not_measured_as_at_what_was() -> None:
     pace = measured(ranks=2, n1=0.03, n16=0.06, n64=0.12)
     assert pace.tick(64, "together") == pytest.approx(0.12)
