@@ -17,7 +17,7 @@ from mlxserve.engine.messages import Progress
 from mlxserve.engine.meter import SETTLED_SECONDS, Meter
 from mlxserve.engine.parallel import await_choice
 from mlxserve.engine.part import Part, load_part
-from mlxserve.engine.processors import take_own_processors
+from mlxserve.engine.processors import OwnProcessors
 from mlxserve.engine.tracing import TraceSender, tell_time
 from mlxserve.errors import RankLost, UserError
 from mlxserve.models.folder import ModelSource
@@ -72,11 +72,10 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
     else:
         loop = RelayLoop(part.loaded.stage, relay, place.rank, part.loaded.split, link, tracer)
         counts = loop.conveyor
-    take_own_processors(place)
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not look at it again
     channel.loaded()
-    freed = FreedBuffers()
+    freed, processors = FreedBuffers(), OwnProcessors(place)
     while True:
         try:
             message = link.receive(timeout=SETTLED_SECONDS)
@@ -87,6 +86,7 @@ def follow(settings: Settings, channel: EngineChannel, group: mx.distributed.Gro
             loop.carry_out(message)
         meter.refresh(counts.busy_seconds, counts.tokens, traffic)
         freed.give_back()
+        processors.look()
 
 
 def _capacities(link: Link) -> list[Capacity]:

@@ -31,7 +31,7 @@ from mlxserve.engine.pace import Pace
 from mlxserve.engine.parallel import Choice, choose
 from mlxserve.engine.part import Part, load_part, whole_model
 from mlxserve.engine.prefix_record import PrefixRecord
-from mlxserve.engine.processors import take_own_processors
+from mlxserve.engine.processors import OwnProcessors
 from mlxserve.engine.scheduler import Scheduler
 from mlxserve.engine.team import Team
 from mlxserve.engine.warmup import measure, prove, warm_up
@@ -111,7 +111,7 @@ def _begin(
     choice: Choice,
 ) -> NoReturn:
     """Warm up, then serve, or check and end."""
-    take_own_processors(assembly.settings.place)
+    processors = OwnProcessors(assembly.settings.place)
     ledger = assembly.ledger()
     channel.send(Progress("warming", "the first pass through all layers"))
     ready = _ready(assembly, ledger, pipeline, part, team)
@@ -135,7 +135,8 @@ def _begin(
     team.show(ready.ranks, census)
     channel.loaded()
     channel.send(ready)
-    _serve(Desk(scheduler, channel, ready, part.folder), scheduler, pipeline, channel, team, census, record)
+    desk = Desk(scheduler, channel, ready, part.folder)
+    _serve(desk, scheduler, pipeline, channel, team, census, record, processors)
 
 
 def _check(
@@ -218,6 +219,7 @@ def _serve(
     team: Team,
     census: Census,
     record: PrefixRecord | None,
+    processors: OwnProcessors,
 ) -> NoReturn:
     """Step while there is something to do, sleep on the pipe while there is not."""
     nothing, freed, ended = Step([], []), FreedBuffers(), 0
@@ -241,6 +243,7 @@ def _serve(
         if record:
             record.keep(idle=not scheduler.busy)
         freed.give_back()
+        processors.look()
 
 
 def _awaited(channel: EngineChannel, pipeline: Pipeline, team: Team, freed: FreedBuffers) -> Order:

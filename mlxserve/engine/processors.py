@@ -8,9 +8,11 @@ one for busy. Then they take turns for the whole pass, and building the graph ta
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,23 +26,71 @@ logger = logging.getLogger("mlxserve.engine")
 _THREADS = Path("/proc/self/task")
 _SIDE = 512
 """Of two square matrices, whose product takes MLX's thread some milliseconds."""
+_LOOK_SECONDS = 1.0
+_MOST_WAITING = 0.08
+"""Share of the time in which MLX's thread may be kept waiting for its processors; more: others want them, too."""
+_SHARED_SECONDS = 30.0
+"""For so long the system then decides alone."""
 
 
-def take_own_processors(place: Place) -> None:
-    """Give MLX's thread this rank's processors and the main thread, which this is, the others.
+class OwnProcessors:
+    """This rank's, on which MLX's thread runs, while the main thread runs on the others.
 
-    Without effect where no other rank shares the machine, or fewer processors are there than ranks, or a GPU computes.
+    Belongs to the main thread. They are given up for a while when others keep MLX's thread from them. Nothing happens
+    where no other rank shares the machine, or fewer processors are there than ranks, or a GPU computes.
     """
-    ranks = ranks_here(place)
-    if len(ranks) == 1 or sys.platform != "linux" or mx.default_device() != mx.Device(mx.cpu):
-        return
-    processors = sorted(os.sched_getaffinity(0))
-    if own := own_processors(processors, ranks.index(place.rank), len(ranks)):
+
+    def __init__(self, place: Place) -> None:
+        self._next = math.inf
+        self._kept = False
+        self._thread = self._waited = 0
+        self._looked = 0.0
+        ranks = ranks_here(place)
+        if len(ranks) == 1 or sys.platform != "linux" or mx.default_device() != mx.Device(mx.cpu):
+            return
+        self._all = sorted(os.sched_getaffinity(0))
+        self._own = own_processors(self._all, ranks.index(place.rank), len(ranks))
+        if self._own:
+            try:
+                self._thread = _computing_thread()
+                self._take()
+            except OSError as error:
+                self._give_up(error)
+
+    def look(self) -> None:
+        """Whether anything has to change. To be called after each step; it mostly does nothing."""
+        if time.monotonic() < self._next:
+            return
         try:
-            os.sched_setaffinity(_computing_thread(), own)
-            os.sched_setaffinity(0, set(processors) - set(own))
+            if not self._kept:
+                self._take()
+            elif self._contended():
+                self._share()
         except OSError as error:
-            logger.info("processors are shared with the other ranks: %s", error)
+            self._give_up(error)
+
+    def _take(self) -> None:
+        os.sched_setaffinity(self._thread, self._own)
+        os.sched_setaffinity(0, set(self._all) - set(self._own))
+        self._kept = True
+        self._contended()
+
+    def _share(self) -> None:
+        os.sched_setaffinity(self._thread, self._all)
+        os.sched_setaffinity(0, self._all)
+        self._kept = False
+        self._next = time.monotonic() + _SHARED_SECONDS
+
+    def _contended(self) -> bool:
+        """Whether MLX's thread has been kept waiting since this was asked last."""
+        before, since = self._waited, self._looked
+        self._waited, self._looked = _nanoseconds(self._thread)[1], time.monotonic()
+        self._next = self._looked + _LOOK_SECONDS
+        return self._waited - before > _MOST_WAITING * 1e9 * (self._looked - since)
+
+    def _give_up(self, error: OSError) -> None:
+        self._next = math.inf
+        logger.info("processors are shared with the other ranks: %s", error)
 
 
 def own_processors(processors: Sequence[int], index: int, ranks: int) -> Sequence[int]:
@@ -52,13 +102,15 @@ def own_processors(processors: Sequence[int], index: int, ranks: int) -> Sequenc
 
 def _computing_thread() -> int:
     """The thread that MLX computes in: the one that is seen to. Raises OSError where Linux does not tell."""
-    own = threading.get_native_id()
-    before = {int(path.name): _nanoseconds(path) for path in _THREADS.iterdir() if int(path.name) != own}
     matrix = mx.ones((_SIDE, _SIDE))
+    mx.eval(matrix)
+    others = {int(path.name) for path in _THREADS.iterdir()} - {threading.get_native_id()}
+    before = {thread: _nanoseconds(thread)[0] for thread in others}
     mx.eval(matrix @ matrix)
-    return max(before, key=lambda thread: _nanoseconds(_THREADS / str(thread)) - before[thread])
+    return max(others, key=lambda thread: _nanoseconds(thread)[0] - before[thread])
 
 
-def _nanoseconds(thread: Path) -> int:
-    """How long it has run."""
-    return int((thread / "schedstat").read_text().split()[0])
+def _nanoseconds(thread: int) -> tuple[int, int]:
+    """For how long it has run, and waited for a processor."""
+    ran, waited, _ = map(int, (_THREADS / str(thread) / "schedstat").read_text().split())
+    return ran, waited

@@ -26,7 +26,7 @@ from mlx_lm.utils import load_model
 
 from mlxserve.config import Place
 from mlxserve.engine.kernels import compile_for_this_processor
-from mlxserve.engine.processors import take_own_processors
+from mlxserve.engine.processors import OwnProcessors
 
 READINGS = 3
 
@@ -38,7 +38,7 @@ class Half:
         self.model: Any = load_model(Path(folder))[0]
         layers = self.model.model.layers
         middle = len(layers) // 2
-        take_own_processors(Place(int(second), world_size=2, backend="mpi"))
+        OwnProcessors(Place(int(second), world_size=2, backend="mpi"))
         self._layers: list[nn.Module] = layers[middle:] if second else layers[:middle]
         self.begin(1)
 

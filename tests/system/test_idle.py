@@ -1,4 +1,4 @@
-"""An idle cluster uses no CPU, and answers the next request at once; ranks on one machine divide its processors."""
+"""An idle cluster uses no CPU, and answers the next request at once."""
 
 from __future__ import annotations
 
@@ -29,18 +29,6 @@ def test_without_requests_hardly_any_cpu_is_used(shared: Shared) -> None:
 
 
 PROCESSORS = frozenset(os.sched_getaffinity(0))
-
-
-@pytest.mark.skipif(len(PROCESSORS) < 2, reason="a single processor")
-def test_two_ranks_compute_on_different_processors_and_prepare_on_the_others(shared: Shared) -> None:
-    computing = []
-    for engine in shared(2).pids_of("engine"):
-        threads = allowed(engine)
-        assert threads[engine] < PROCESSORS
-        assert PROCESSORS - threads[engine] in threads.values()
-        computing.append(PROCESSORS - threads[engine])
-    one, other = computing
-    assert one.isdisjoint(other)
 
 
 @pytest.mark.parametrize("ranks", [1, len(PROCESSORS) + 1] if len(PROCESSORS) == 2 else [1])
