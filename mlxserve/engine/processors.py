@@ -27,9 +27,11 @@ _THREADS = Path("/proc/self/task")
 _SIDE = 512
 """Of two square matrices, whose product takes MLX's thread some milliseconds."""
 _LOOK_SECONDS = 1.0
-_MOST_WAITING = 0.15
-"""Share of the time in which MLX's thread may be kept waiting for its processors; more: others want them, too. Main
-threads alone, while all ranks read prompts, were seen to take 0.1; two other servers at work 0.17 to 0.37."""
+_MOST_WAITING = 0.2
+"""Share of its time for which MLX's thread may be kept waiting for its processors; more: others want them, too. Main
+threads alone, while all ranks read prompts, were seen to take 0.12."""
+_SOME_SECONDS = 0.05
+"""Less waiting than this says nothing."""
 _SHARED_SECONDS = 30.0
 """For so long the system then decides alone."""
 
@@ -44,8 +46,7 @@ class OwnProcessors:
     def __init__(self, place: Place) -> None:
         self._next = math.inf
         self._kept = False
-        self._thread = self._waited = 0
-        self._looked = 0.0
+        self._thread = self._ran = self._waited = 0
         ranks = ranks_here(place)
         if len(ranks) == 1 or sys.platform != "linux" or mx.default_device() != mx.Device(mx.cpu):
             return
@@ -84,10 +85,11 @@ class OwnProcessors:
 
     def _contended(self) -> bool:
         """Whether MLX's thread has been kept waiting since this was asked last."""
-        before, since = self._waited, self._looked
-        self._waited, self._looked = _nanoseconds(self._thread)[1], time.monotonic()
-        self._next = self._looked + _LOOK_SECONDS
-        return self._waited - before > _MOST_WAITING * 1e9 * (self._looked - since)
+        before = self._ran, self._waited
+        self._ran, self._waited = _nanoseconds(self._thread)
+        self._next = time.monotonic() + _LOOK_SECONDS
+        ran, waited = self._ran - before[0], self._waited - before[1]
+        return waited > max(1e9 * _SOME_SECONDS, _MOST_WAITING * (ran + waited))
 
     def _give_up(self, error: OSError) -> None:
         self._next = math.inf

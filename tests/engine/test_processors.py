@@ -24,6 +24,7 @@ class Time:
 
 def passed(seconds, waiting):
     processors.time.now += seconds
+    ran.append(ran[-1] + 10**9 // 2)
     waited.append(waited[-1] + int(1e9 * waiting))
     own.look()
     tell()
@@ -36,9 +37,8 @@ def tell():
 everywhere = frozenset(os.sched_getaffinity(0))
 processors.time = Time()
 own = processors.OwnProcessors(Place(int(sys.argv[1]), world_size=2, backend="mpi"))
-waited = [0]
-ran_and_waited = processors._nanoseconds
-processors._nanoseconds = lambda thread: (ran_and_waited(thread)[0], waited[-1])
+ran, waited = [0], [0]
+processors._nanoseconds = lambda thread: (ran[-1], waited[-1])
 tell()
 passed(1.1, 0.0)
 passed(1.1, 0.05)
