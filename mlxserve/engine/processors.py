@@ -30,8 +30,8 @@ _LOOK_SECONDS = 1.0
 _MOST_WAITING = 0.2
 """Share of its time for which MLX's thread may be kept waiting for its processors; more: others want them, too. Main
 threads alone, while all ranks read prompts, were seen to take 0.12."""
-_SOME_SECONDS = 0.05
-"""Less waiting than this says nothing."""
+_SOME_SECONDS = 0.1
+"""Less waiting than this says nothing: a server that starts has much to do besides."""
 _SHARED_SECONDS = 30.0
 """For so long the system then decides alone."""
 
