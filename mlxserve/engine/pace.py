@@ -86,6 +86,8 @@ class _Table:
         self._begun: set[int] = set()
         self._sizes: list[float] = []
         self._seconds: list[float] = []
+        self._beyond = 0.0
+        """Seconds that each token takes beyond those measured."""
 
     @property
     def measured(self) -> bool:
@@ -114,6 +116,7 @@ class _Table:
         self._sizes = [entry.tokens for entry in entries]
         # Fewer tokens never take longer: where they seem to, something else disturbed that measurement.
         self._seconds = list(accumulate((entry.seconds for entry in reversed(entries)), min))[::-1]
+        self._beyond = self._slope_beyond()
 
     def count(self, tokens: int) -> int:
         entry = self._entries.get(_class(tokens))
@@ -124,28 +127,25 @@ class _Table:
             entry.count = 0
 
     def seconds(self, tokens: int) -> float:
-        """Straight lines between what was measured; beyond, on as `_beyond` says."""
+        """Straight lines between what was measured; beyond, on as `_slope_beyond` says."""
         sizes, seconds = self._sizes, self._seconds
         if not sizes:
             return 0.0
         at = bisect_left(sizes, tokens)
         if at == 0:
             return seconds[0]
-        slope = self._slope(at) if at < len(sizes) else self._beyond()
+        if at == len(sizes):
+            return seconds[-1] + self._beyond * (tokens - sizes[-1])
+        slope = (seconds[at] - seconds[at - 1]) / (sizes[at] - sizes[at - 1])
         return seconds[at - 1] + slope * (tokens - sizes[at - 1])
 
-    def _beyond(self) -> float:
-        """Seconds that each token takes beyond those measured.
-
-        As from clearly smaller sizes to the largest, by the steepest such line, since it grows; not as between the last
-        two, whose difference may be noise. Half in proportion at least.
+    def _slope_beyond(self) -> float:
+        """As from clearly smaller sizes to the largest, by the steepest such line, since it grows; not as between the
+        last two, whose difference may be noise. Half in proportion at least.
         """
         size, seconds = self._sizes[-1], self._seconds[-1]
         smaller = [each for each in zip(self._sizes, self._seconds, strict=True) if each[0] <= size / 2]
         return max([seconds / size / 2, *((seconds - less) / (size - fewer) for fewer, less in smaller)])
-
-    def _slope(self, at: int) -> float:
-        return (self._seconds[at] - self._seconds[at - 1]) / (self._sizes[at] - self._sizes[at - 1])
 
 
 class _Entry:

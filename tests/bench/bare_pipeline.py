@@ -38,7 +38,6 @@ class Half:
         self.model: Any = load_model(Path(folder))[0]
         layers = self.model.model.layers
         middle = len(layers) // 2
-        OwnProcessors(Place(int(second), world_size=2, backend="mpi"))
         self._layers: list[nn.Module] = layers[middle:] if second else layers[:middle]
         self.begin(1)
 
@@ -156,6 +155,7 @@ def _array(content: bytes, shape: list[int]) -> mx.array:
 
 def main(folder: str, what: str, *numbers: str) -> None:
     compile_for_this_processor()
+    OwnProcessors(Place(int(what == "second"), world_size=2, backend="mpi"))
     if what == "second":
         second(folder)
         return

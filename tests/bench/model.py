@@ -6,6 +6,7 @@ does depend on it: text that repeats itself, or does not.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -38,16 +39,19 @@ CONFIG = {
 }
 
 
+@functools.cache
 def random_folder() -> Path:
     """A qwen2 of 100M parameters with the packaged model's tokenizer."""
     return publish(cache_folder() / "bench" / "qwen2-100m", _write_random)
 
 
+@functools.cache
 def packaged_folder() -> Path:
     """The packaged SmolLM2 of 135M parameters, its weights as they are but stored in float32."""
     return publish(cache_folder() / "bench" / "smollm2-float32", _write_packaged)
 
 
+@functools.cache
 def endless_folder() -> Path:
     """The packaged model as `packaged_folder` has it, but what ends its answers is a token that it does not write.
 

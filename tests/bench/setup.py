@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -24,32 +22,17 @@ class Setup(msgspec.Struct, frozen=True):
 
     def random(self, *flags: str) -> Start:
         """The random model."""
-        return Start(_random(), self.threads, flags)
+        return Start(random_folder(), self.threads, flags)
 
     def packaged(self, *flags: str) -> Start:
         """The packaged model."""
-        return Start(_packaged(), self.threads, flags)
+        return Start(packaged_folder(), self.threads, flags)
 
     def endless(self, *flags: str) -> Start:
         """The packaged model, whose answers end at their bound."""
-        return Start(_endless(), self.threads, flags)
+        return Start(endless_folder(), self.threads, flags)
 
 
 def say(line: str) -> None:
     """Show progress."""
     print(line, file=sys.stderr, flush=True)
-
-
-@functools.cache
-def _random() -> Path:
-    return random_folder()
-
-
-@functools.cache
-def _packaged() -> Path:
-    return packaged_folder()
-
-
-@functools.cache
-def _endless() -> Path:
-    return endless_folder()

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
+from mlxserve.engine.processors import own_processors
 from tests.conftest import Shared
+from tests.engine.test_processors import PROCESSORS
 from tests.system.server import Server
 from tests.system.test_chat import ask_streamed
 
@@ -28,15 +30,35 @@ def test_without_requests_hardly_any_cpu_is_used(shared: Shared) -> None:
         assert seconds_of_an_answer(server) < 4 * warm[ranks] + 2, "no group has to form anew"
 
 
-PROCESSORS = frozenset(os.sched_getaffinity(0))
+@pytest.mark.skipif(len(PROCESSORS) < 2, reason="not Linux, or a single processor")
+def test_two_ranks_compute_on_processors_of_their_own(shared: Shared) -> None:
+    """If other tests want these, only now and then: each answer lets both look at that anew."""
+    server = shared(2)
+    expected = {frozenset(own_processors(PROCESSORS, rank, 2)) for rank in range(2)}
+    seen: set[frozenset[int]] = set()
+    deadline = time.monotonic() + 120
+    while seen != expected:
+        assert time.monotonic() < deadline, f"seen to compute on {seen}"
+        ask_streamed(server)
+        seen |= {own for engine in server.pids_of("engine") if (own := computes_alone_on(engine))}
 
 
-@pytest.mark.parametrize("ranks", [1, len(PROCESSORS) + 1] if len(PROCESSORS) == 2 else [1])
+@pytest.mark.skipif(len(PROCESSORS) < 2, reason="not Linux, or a single processor")
+@pytest.mark.parametrize("ranks", [1, 3])
 def test_a_single_rank_and_ranks_that_have_not_a_processor_each_are_left_to_the_system(
     shared: Shared, ranks: int
 ) -> None:
+    if 1 < ranks <= len(PROCESSORS):
+        pytest.skip("enough processors")
     for engine in shared(ranks).pids_of("engine"):
-        assert set(allowed(engine).values()) == {PROCESSORS}
+        assert set(allowed(engine).values()) == {frozenset(PROCESSORS)}
+
+
+def computes_alone_on(engine: int) -> frozenset[int]:
+    """The processors that one thread has and the main thread has not; empty where they share all."""
+    threads = allowed(engine)
+    others = frozenset(PROCESSORS) - threads[engine]
+    return others if others in threads.values() else frozenset()
 
 
 def allowed(process: int) -> dict[int, frozenset[int]]:
