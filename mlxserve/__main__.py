@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -12,11 +13,14 @@ from mlxserve.errors import MlxserveError
 INTERRUPTED = 128 + signal.SIGINT
 UNREAD = 128 + signal.SIGPIPE
 """The exit code where nobody reads the output any more, as shells have it."""
+YOUNG_OBJECTS = 50_000
+"""New objects after which garbage is looked for: there is hardly any in what is loaded, and in what streams have."""
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     end_at_once()
+    gc.set_threshold(YOUNG_OBJECTS)
     streams.complete()
     settle()
     try:

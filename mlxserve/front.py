@@ -20,8 +20,6 @@ from mlxserve.protocol import bounded
 
 _CLOSE_SECONDS = 1
 _BACKLOG = 2048
-_YOUNG_OBJECTS = 50_000
-"""New objects after which garbage is looked for: each stream under way has some, and few of them are garbage."""
 
 
 class Front:
@@ -80,7 +78,6 @@ def _settle() -> None:
     """What is loaded now stays: collections need not look at it again, which would hold all streams up."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)
 
 
 def _check_certificate(settings: Settings) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_map_with_path
-from mlx_lm.utils import _get_classes, dequantize_model, load_model
+from mlx_lm.utils import _get_classes, load_model
 
 from mlxserve.config import Dtype
 from mlxserve.errors import UserError
+from mlxserve.models.dequantizing import dequantize
 
 
 def load_lazily(folder: Path, dtype: Dtype, name: str = "", given: Mapping[str, mx.array] | None = None) -> nn.Module:
@@ -69,7 +70,7 @@ def resolve(dtype: Dtype) -> mx.Dtype | None:
 def _widen(model: nn.Module, dtype: mx.Dtype) -> None:
     """Cast, dequantize, and cast what that made: scales are cast first, so that nothing is rounded to halves."""
     cast(model, dtype)
-    dequantize_model(model)
+    dequantize(model)
     cast(model, dtype)
 
 

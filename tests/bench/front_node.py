@@ -7,12 +7,14 @@ each line of standard input it prints the seconds of CPU time that it has used.
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 import time
 
 import uvloop
 
+from mlxserve.__main__ import YOUNG_OBJECTS
 from mlxserve.config import Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
@@ -20,6 +22,7 @@ from mlxserve.front import Front
 
 
 async def main(port: int, descriptor: int) -> None:
+    gc.set_threshold(YOUNG_OBJECTS)
     client = EngineClient()
     front = Front(client, Settings(model="demo", port=port))
     await front.start(lambda error: sys.exit(str(error)))

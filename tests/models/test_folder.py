@@ -35,13 +35,14 @@ def test_fetching_from_a_folder_does_nothing(sharded: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_quantized_layers_are_dequantized_for_a_float_type(tmp_path: Path, dtype: Dtype) -> None:
-    stored = _quantized(tmp_path).load("stored").model.layers[1].mlp.down_proj
-    model = _quantized(tmp_path).load(dtype)
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+def test_quantized_layers_are_dequantized_for_a_float_type(tmp_path: Path, bits: int, dtype: Dtype) -> None:
+    stored = _quantized(tmp_path, bits).load("stored").model.layers[1].mlp.down_proj
+    model = _quantized(tmp_path, bits).load(dtype)
     assert not any(isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding) for module in model.modules())
     assert {weight.dtype for _, weight in tree_flatten(model.parameters())} == {getattr(mx, dtype)}
     scales, biases = (part.astype(getattr(mx, dtype)) for part in (stored.scales, stored.biases))
-    expected = mx.dequantize(stored.weight, scales, biases, 32, 8)
+    expected = mx.dequantize(stored.weight, scales, biases, 32, bits)
     assert mx.array_equal(model.model.layers[1].mlp.down_proj.weight, expected)
 
 
@@ -61,16 +62,16 @@ def test_what_mlx_lm_forbids_to_cast_stays(tmp_path: Path) -> None:
     assert kept == {name for name in parameters if "e_score_correction_bias" in name} != set()
 
 
-def _quantized(folder: Path) -> Any:
-    """A source of a model whose matrices have 8 bits."""
-    config = tiny_config("qwen2", quantization={"group_size": 32, "bits": 8})
+def _quantized(folder: Path, bits: int = 8) -> Any:
+    """A source of a model whose matrices have so many bits a weight."""
+    config = tiny_config("qwen2", quantization={"group_size": 32, "bits": bits})
     weights: dict[str, mx.array] = {}
     for name, weight in tiny_weights(tiny_config("qwen2")).items():
         if weight.ndim == 1:
             weights[name] = weight.astype(mx.float16)
             continue
         module = name.removesuffix(".weight")
-        parts = mx.quantize(weight.astype(mx.float16), group_size=32, bits=8)
+        parts = mx.quantize(weight.astype(mx.float16), group_size=32, bits=bits)
         weights |= {f"{module}.{kind}": part for kind, part in zip(("weight", "scales", "biases"), parts, strict=True)}
     return find_model(str(write_folder(folder / "quantized", config, weights)), print)
 
