@@ -34,6 +34,8 @@ _CHOICES_BETWEEN_TRIALS = 100
 """What is not done is not measured: so often passes with guesses are thought to take no longer than others as large."""
 _PROMISES_FADING = 0.98
 """Of what guesses promised at the last passes, by a logarithm of the speed: what is recent counts most."""
+_ROUNDS_APART = 2
+"""Answers one after the other in which those that no longer end together do not."""
 _FADING = 0.95
 _FORGOTTEN_AFTER = 400
 """Tokens after which a draft model is thought of as before any guess of it was seen."""
@@ -195,12 +197,13 @@ class Speculation:
         """Whether guesses promise to win more than it costs that answers no longer end together.
 
         Those with as many tokens to go do so, as in a batch job, if they reach their bounds. Then those that come in
-        their place are read together; else each takes a pass of its own, for which all weights are read.
+        their place are read together; else each takes a pass of its own, for which all weights are read. So do those
+        that come after them, as they do not end together either.
         """
         left = [sequence.max_tokens - sequence.sampled for sequence in sequences]
         parting = len(left) - len(set(left))
         won = self._promised / self._passes * sum(left) / len(left)
-        return won * self.seconds(len(left)) >= parting * self.seconds(1)
+        return won * self.seconds(len(left)) >= _ROUNDS_APART * parting * self.seconds(1)
 
     def _chances(self, sequence: Sequence) -> list[float]:
         """Of each guess behind the last token drawn, which need not be known."""
