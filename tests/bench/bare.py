@@ -19,8 +19,8 @@ from mlx_lm.utils import load_model
 from mlxserve.engine.kernels import compile_for_this_processor
 
 WARM_UP_TOKENS = 4
-PROMPT_LENGTH = 46
-"""As long as the prompts of the workload chat with the random model's template."""
+PROMPT_LENGTH = 51
+"""As long as the prompts that servers are asked, with the models' template."""
 READINGS = 3
 
 

@@ -19,9 +19,10 @@ INTRODUCTION = """\
 # Benchmarks
 
 Made by `make bench` (`python -m tests.bench`). Ratios count, not absolute times: subjects were measured in turn, round
-by round, on a machine that may have had other work. Every rank stands for a machine of its own, so all have the same
-number of BLAS threads. On Linux `mlx_lm.server` is given OpenBLAS, which mlxserve preloads by itself; what else it does
-there (README: slow on Linux) is also done for the bare loop. What each figure means is told by `mlxserve bench --help`.
+by round and number of streams by number of streams, on a machine that may have had other work. Every rank stands for a
+machine of its own, so all have the same number of BLAS threads. On Linux `mlx_lm.server` is given OpenBLAS, which
+mlxserve preloads by itself; what else it does there (README: slow on Linux) is also done for the bare loop. What each
+figure means is told by `mlxserve bench --help`.
 
 The tokens/s of mlxserve are those of its default start, which guesses tokens (README: several tokens at a time); beside
 them stand those with `--speculation off`. How much guessing wins depends on the text: the random model soon repeats

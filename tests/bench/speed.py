@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from statistics import median
 
 import msgspec
@@ -13,7 +15,7 @@ from mlxserve.bench.workloads import WORKLOADS, Workload, opening, word
 
 from .asking import asked, median_first
 from .goals import Goal, paired
-from .server import SubjectError
+from .server import Server, SubjectError
 from .setup import NO_GUESSES, Setup, say
 from .subjects import LABELS, Start, bare_pair_speeds, bare_speeds, serving
 
@@ -21,8 +23,11 @@ STREAMS = (1, 4, 8, 16)
 DECODE_TOKENS = 64
 REQUESTS = 4
 """Of each stream, one after the other: what gathers requests now and then is seen to lose or win by it."""
-ONE_RANK = ("mlxserve", "mlxserve-guessing", "peer", "bare")
-TWO_RANKS = ("mlxserve-2", "mlxserve-2-guessing", "peer-2-bare", "peer-2-launch", "bare", "bare-2")
+ONE_RANK = ("bare", "mlxserve", "mlxserve-guessing", "peer")
+TWO_RANKS = ("bare-2", "bare", "mlxserve-2", "mlxserve-2-guessing", "peer-2-bare", "peer-2-launch")
+"""In this order: what is compared is measured close together."""
+ALONE = ("peer-2-bare", "peer-2-launch")
+"""These take CPU time even while they idle: others are not measured beside them."""
 PLAIN = ("mlxserve", "mlxserve-2")
 """Without guesses, as they are compared with the bare loop's decoding; with them it runs as it starts by default."""
 
@@ -40,6 +45,44 @@ Speeds = dict[str, dict[int, list[Speed]]]
 """By subject, by streams, one a round."""
 
 
+Loads = tuple[Workload, Workload]
+"""For tokens with prompts counted, and for decoding alone."""
+
+
+class _Servers:
+    """Those of one round. They stay until its end, but for those that are to be alone."""
+
+    def __init__(self, stack: ExitStack, start: Callable[..., Start]) -> None:
+        self._stack = stack
+        self._start = start
+        self._staying: dict[str, tuple[str, Server]] = {}
+
+    def measure(self, subject: str, streams: int, tokens: int, loads: Loads) -> Speed:
+        """With so many streams. Raises SubjectError."""
+        if subject == "bare":
+            ((decode, whole),) = bare_speeds(self._start(), (streams,), DECODE_TOKENS, tokens)
+            return Speed(whole, decode)
+        if subject == "bare-2":
+            (decode,) = bare_pair_speeds(self._start(), (streams,), DECODE_TOKENS)
+            return Speed(decode=decode)
+        with self._serving(subject) as (url, server):
+            try:
+                return _speed(url, subject in PLAIN, streams, tokens, loads)
+            except SubjectError as error:
+                raise server.failure(str(error)) from error
+
+    @contextmanager
+    def _serving(self, subject: str) -> Iterator[tuple[str, Server]]:
+        start = self._start(*(NO_GUESSES if subject in PLAIN else ()))
+        if subject in ALONE:
+            with serving(subject, start) as alone:
+                yield alone
+            return
+        if subject not in self._staying:
+            self._staying[subject] = self._stack.enter_context(serving(subject, start))
+        yield self._staying[subject]
+
+
 LONG = Workload(
     "long-answers",
     "answers of a real model, no question twice",
@@ -50,8 +93,6 @@ LONG = Workload(
         ]
     ],
 )
-Loads = tuple[Workload, Workload]
-"""For tokens with prompts counted, and for decoding alone."""
 LONG_AT_ONCE = msgspec.structs.replace(LONG, at_once=True)
 
 
@@ -61,26 +102,30 @@ class SpeedPart:
     def __init__(self, name: str, subjects: tuple[str, ...], packaged: bool) -> None:
         self.name = name
         self._subjects = subjects
+        self._streams = STREAMS if subjects == ONE_RANK else STREAMS[:3]
         self._packaged = packaged
         self._loads = (LONG, LONG_AT_ONCE) if packaged else (WORKLOADS["chat"], WORKLOADS["burst"])
         self.speeds: Speeds = {subject: defaultdict(list) for subject in subjects}
 
     def run(self, setup: Setup) -> list[Goal]:
         """Measure all rounds; what a subject fails at is told and left out."""
-        start = setup.endless if self._packaged else setup.random
         for number in range(1, setup.rounds + 1):
+            say(f"{self.name}, round {number} of {setup.rounds}")
+            with ExitStack() as stack:
+                self._round(setup, _Servers(stack, setup.endless if self._packaged else setup.random))
+        return self._goals()
+
+    def _round(self, setup: Setup, servers: _Servers) -> None:
+        """All subjects one after the other at each number of streams, since the machine's speed changes with time."""
+        for streams in self._streams:
             for subject in self._subjects:
                 try:
-                    flags = NO_GUESSES if subject in PLAIN else ()
-                    found = _measure(subject, start(*flags), setup.tokens, self._loads)
+                    speed = servers.measure(subject, streams, setup.tokens, self._loads)
                 except SubjectError as error:
-                    say(f"{self.name}, round {number}: {LABELS[subject]} failed: {error}")
+                    say(f"{self.name}: {LABELS[subject]} failed: {error}")
                     continue
-                told = " / ".join(f"{one.tokens or one.decode:.1f}" for one in found.values())
-                say(f"{self.name}, round {number} of {setup.rounds}: {LABELS[subject]}: {told} tokens/s")
-                for streams, speed in found.items():
-                    self.speeds[subject][streams].append(speed)
-        return self._goals()
+                say(f"{_streams(streams)}: {LABELS[subject]}: {speed.tokens or speed.decode:.1f} tokens/s")
+                self.speeds[subject][streams].append(speed)
 
     def tables(self) -> list[list[str]]:
         """Rows of a table: subject, figure, then medians by streams."""
@@ -135,24 +180,6 @@ class SpeedPart:
             note = "; ".join(f"{name}: {median(found):.2f}" for name, found in beside if found)
             goals.append(Goal(self.name, what, "≥", bound, whole, note))
         return goals
-
-
-def _measure(subject: str, start: Start, tokens: int, loads: Loads) -> dict[int, Speed]:
-    if subject == "bare":
-        speeds = bare_speeds(start, STREAMS, DECODE_TOKENS, tokens)
-        return {number: Speed(whole, decode) for number, (decode, whole) in zip(STREAMS, speeds, strict=True)}
-    wanted = STREAMS if subject in ONE_RANK else STREAMS[:3]
-    if subject == "bare-2":
-        pair = bare_pair_speeds(start, wanted, DECODE_TOKENS)
-        return {number: Speed(decode=decode) for number, decode in zip(wanted, pair, strict=True)}
-    found = {}
-    with serving(subject, start) as (url, server):
-        for number in wanted:
-            try:
-                found[number] = _speed(url, subject in PLAIN, number, tokens, loads)
-            except SubjectError as error:
-                raise server.failure(str(error)) from error
-    return found
 
 
 def _speed(url: str, decoding: bool, streams: int, tokens: int, loads: Loads) -> Speed:
