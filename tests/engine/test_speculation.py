@@ -220,6 +220,7 @@ def going_on(lengths: list[int], predictable: float) -> Writing:
 
 def test_short_answers_that_end_together_are_not_parted_for_little() -> None:
     assert going_on([30] * 4, 0.95).passes_with_guesses == 0
+    assert going_on([40] * 4, 0.95).passes_with_guesses == 0, "they would be apart for more than one answer"
     assert going_on([30, 31, 32, 33], 0.95).passes_with_guesses > 0
 
 
