@@ -42,19 +42,20 @@ done
 _PROCESSOR = Path("/proc/cpuinfo")
 
 
-def compile_for_this_processor() -> None:
-    """Have MLX do so in this process from now on. Without effect where that cannot be, or would change bits."""
+def compile_for_this_processor() -> bool:
+    """Have MLX do so in this process from now on; returns False where that cannot be, or would change bits."""
     compiler = shutil.which("g++")
     if not (compiler and sys.platform == "linux" and platform.machine() == "x86_64"):
-        return
+        return False
     try:
         folder = _prepare(_COMPILER.format(compiler=shlex.quote(compiler), flags=_FLAGS))
         tempfile.gettempdir()  # Python's own temporary files stay where they were
     except (OSError, subprocess.SubprocessError) as error:
         logger.info("kernels are compiled for any processor: %s", error)
-        return
+        return False
     os.environ["TMPDIR"] = str(folder)
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return True
 
 
 def _prepare(script: str) -> Path:

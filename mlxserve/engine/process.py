@@ -80,10 +80,11 @@ def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
     leave_out_tokenizers()
     from mlxserve.engine.follow import follow
     from mlxserve.engine.lead import lead
+    from mlxserve.pipeline.composed import compose
     from mlxserve.pipeline.group import form_group
     from mlxserve.pipeline.meeting import meet
 
-    compile_for_this_processor()
+    compose(compile_for_this_processor())
     mx.set_cache_limit(_CACHE_LIMIT_BYTES)
     settings = with_capacity(settings, channel)
     place = settings.place

@@ -14,6 +14,8 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.base import create_causal_mask
 
+from mlxserve.pipeline.rotary import unchanging
+
 STEP = 256
 """Tokens by which the capacity grows, so that a decode step hardly ever copies what is stored."""
 
@@ -254,7 +256,7 @@ def capacity_for(tokens: int) -> int:
 @lru_cache(maxsize=8)
 def _positions(lengths: tuple[int, ...]) -> mx.array:
     """One array for all layers, which ask for the same."""
-    return mx.array(lengths, mx.int32)
+    return unchanging(mx.array(lengths, mx.int32))
 
 
 @lru_cache(maxsize=4)
