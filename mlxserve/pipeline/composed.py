@@ -8,7 +8,7 @@ takes 0.5. And each operation takes 2 µs, however few numbers it has. All bits 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import mlx.core as mx
@@ -43,13 +43,13 @@ def attention(
     scale: float,
     mask: str | mx.array | None = None,
     sinks: mx.array | None = None,
-    stream: mx.Stream | mx.Device | None = None,
+    **rest: Any,
 ) -> mx.array:
     """See `mx.fast.scaled_dot_product_attention`; it runs for what is rare."""
     rare = isinstance(mask, mx.array) and (mask.dtype != mx.bool_ or mask.ndim < 2)
-    rare = rare or sinks is not None or stream is not None or not q.dtype == k.dtype == v.dtype
+    rare = rare or rest or sinks is not None or not q.dtype == k.dtype == v.dtype
     if rare or k.shape[2] == 1:  # compiled for any length, MLX's reductions of a single number end the process
-        return attention_of_mlx(q, k, v, scale=scale, mask=mask, sinks=sinks, stream=stream)
+        return attention_of_mlx(q, k, v, scale=scale, mask=mask, sinks=sinks, **rest)
     heads, repeats = k.shape[1], q.shape[1] // k.shape[1]
     if mask is None:
         return _attending(scale, heads, repeats, q.dtype, None)(q, k, v)
@@ -99,23 +99,24 @@ def _causal(length: int, keys: int) -> mx.array:
     return mx.arange(keys - length, keys)[:, None] >= mx.arange(keys)
 
 
-def rms_norm(
-    x: mx.array, weight: mx.array | None, eps: float, *, stream: mx.Stream | mx.Device | None = None
-) -> mx.array:
+def rms_norm(x: mx.array, weight: mx.array | None, eps: float, **rest: Any) -> mx.array:
     """See `mx.fast.rms_norm`; it runs for many rows."""
     width = x.shape[-1]
-    rare = weight is None or weight.dtype != x.dtype or stream is not None
-    if rare or x.size > _FEW_ROWS * width or width == 1:  # see `attention`
-        return norm_of_mlx(x, weight, eps, stream=stream)
-    normed: mx.array = _norming(eps)(x, weight)
+    many = x.size > _FEW_ROWS * width
+    if many or rest or weight is None or weight.dtype != x.dtype or width == 1:  # see `attention`
+        return norm_of_mlx(x, weight, eps, **rest)
+    normed: mx.array = _norm(x, weight, _number(eps))
     return normed
 
 
-@cache
-def _norming(eps: float) -> Any:
-    def norm(x: mx.array, weight: mx.array) -> mx.array:
-        wide = x.astype(mx.float32)
-        normed = wide * mx.rsqrt(mx.mean(mx.square(wide), axis=-1, keepdims=True) + eps)
-        return weight * normed.astype(x.dtype)
+@partial(mx.compile, shapeless=True)
+def _norm(x: mx.array, weight: mx.array, eps: mx.array) -> mx.array:
+    wide = x.astype(mx.float32)
+    normed = wide * mx.rsqrt(mx.mean(mx.square(wide), axis=-1, keepdims=True) + eps)
+    return weight * normed.astype(x.dtype)
 
-    return mx.compile(norm, shapeless=True)
+
+@cache
+def _number(value: float) -> mx.array:
+    """An array, not a constant: for each of those a kernel would be compiled."""
+    return mx.array(value, mx.float32)

@@ -7,6 +7,7 @@ in every layer, for its queries and for its keys. All bits are those of MLX.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import mlx.core as mx
 
@@ -34,14 +35,12 @@ def rope(
     scale: float,
     offset: int | mx.array,
     freqs: mx.array | None = None,
-    stream: mx.Stream | mx.Device | None = None,
+    **rest: Any,
 ) -> mx.array:
     """See `mx.fast.rope`; it runs wherever positions may have been written into since they were last seen."""
     known = isinstance(offset, int) or _unchanging.get(id(offset)) is offset
-    if not known or a.ndim != 4 or stream is not None:
-        return rope_of_mlx(
-            a, dims, traditional=traditional, base=base, scale=scale, offset=offset, freqs=freqs, stream=stream
-        )
+    if not known or a.ndim != 4 or rest:
+        return rope_of_mlx(a, dims, traditional=traditional, base=base, scale=scale, offset=offset, freqs=freqs, **rest)
     cosines, sines = _turns(offset, a.shape[2], dims, base, scale, freqs, a.dtype, traditional)
     turning = a if dims == a.shape[-1] else a[..., :dims]
     if traditional:
@@ -49,7 +48,7 @@ def rope(
         pairs = [even * cosines - odd * sines, even * sines + odd * cosines]
         turned = mx.flatten(mx.stack(pairs, axis=-1), -2)
     else:
-        turned = turning * cosines + mx.roll(turning, dims // 2, axis=-1) * sines
+        turned = turning * cosines + mx.roll(turning, dims // 2, -1) * sines
     return turned if dims == a.shape[-1] else mx.concatenate([turned, a[..., dims:]], axis=-1)
 
 
@@ -73,6 +72,7 @@ def _turns(
     if isinstance(offset, mx.array) and offset.size > 1:
         offset = mx.expand_dims(offset, (-1, -2))
     if freqs is None:
+        assert base is not None
         step = mx.log(mx.array(base, mx.float32)) / half
         rates = mx.exp(mx.arange(0, -half, -1, dtype=mx.float32) * step)
     else:

@@ -29,6 +29,7 @@ assert tempfile.gettempdir() == temporary
 ONE = "[(nn.silu, mx.float32)]"
 SOME = (
     "[(lambda x: swiglu(x, x[::-1] * 1), mx.float32), (nn.gelu, mx.float32), (nn.gelu_approx, mx.float32),"
+    "(lambda x: mx.compile(lambda one, other: mx.exp(one - other))(x, x[::-1] * 0.5), mx.float32),"
     "(nn.silu, mx.float16), (nn.gelu_approx, mx.bfloat16)]"
 )
 
