@@ -47,7 +47,7 @@ def attention(
 ) -> mx.array:
     """See `mx.fast.scaled_dot_product_attention`; it runs for what is rare."""
     rare = isinstance(mask, mx.array) and (mask.dtype != mx.bool_ or mask.ndim < 2)
-    rare = rare or rest or sinks is not None or not q.dtype == k.dtype == v.dtype
+    rare = rare or bool(rest) or sinks is not None or not q.dtype == k.dtype == v.dtype
     if rare or k.shape[2] == 1:  # compiled for any length, MLX's reductions of a single number end the process
         return attention_of_mlx(q, k, v, scale=scale, mask=mask, sinks=sinks, **rest)
     heads, repeats = k.shape[1], q.shape[1] // k.shape[1]
