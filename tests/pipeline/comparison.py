@@ -1,11 +1,14 @@
 """A model type split over ranks against mlx-lm's own model on one: logits must be equal bit by bit.
 
+mlx-lm's own calls MLX's functions, and the split one what an engine process has in their place.
+
 They are those of a prompt alone, of one in pieces, of a batch, and of what follows a stored beginning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,6 +16,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlxserve.config import Place, Settings
 from mlxserve.engine.warmup import warm_up
+from mlxserve.pipeline.composed import compose
 from mlxserve.pipeline.loading import load_model
 from mlxserve.pipeline.pipeline import OneRank, Pipeline, Work
 from mlxserve.pipeline.plan import CacheOperation, Drop, Join, Keep, Open, Span, Store
@@ -32,6 +36,17 @@ MakeModel = Callable[[], nn.Module]
 """Makes the same model each time."""
 
 
+@contextmanager
+def composing() -> Iterator[None]:
+    """Models call what they call in an engine process."""
+    names = ["rope", "rms_norm", "scaled_dot_product_attention"]
+    functions = {name: getattr(mx.fast, name) for name in names}
+    compose(compiles=True)
+    yield
+    for name, function in functions.items():
+        setattr(mx.fast, name, function)
+
+
 def tiny(model_type: str) -> MakeModel:
     """The type with the same random weights each time."""
     return lambda: instantiate(CONFIGS[model_type])
@@ -42,22 +57,27 @@ class Expected:
 
     def __init__(self, make: MakeModel) -> None:
         model = make()
-        loaded = load_model(make(), Settings())
-        whole = OneRank(loaded.stage, loaded.batchable)
-        warm_up(whole)
-        self.batchable = whole.batchable
-        """Whether prompts of different lengths get in a batch what they get alone."""
         steps = [_tokens(1, 1, step) for step in range(DECODE_STEPS)]
         self.alone = [_by_mlx_lm(model, [_tokens(1, length, 7), *steps]) for length in LENGTHS]
         self.in_pieces = _by_mlx_lm(model, _pieces())
         at_once = _by_mlx_lm(model, [mx.concatenate(_pieces(), axis=1)])
         self.depends_on_pieces = not _alike(at_once[0][:, -1], self.in_pieces[1][:, -1])
         """Whether mlx-lm's own model gives a prompt that is read in pieces other logits than if read at once."""
-        self.reused = reused(whole)
-        self.batched = batched(whole) if self.batchable else []
+        loaded = load_model(make(), Settings())
+        whole = OneRank(loaded.stage, loaded.batchable)
+        with composing():
+            warm_up(whole)
+            self.batchable = whole.batchable
+            """Whether prompts of different lengths get in a batch what they get alone."""
+            self.reused = reused(whole)
+            self.batched = batched(whole) if self.batchable else []
 
     def differences(self, pipeline: Pipeline) -> list[str]:
         """Where logits of `pipeline` differ."""
+        with composing():
+            return self._differences(pipeline)
+
+    def _differences(self, pipeline: Pipeline) -> list[str]:
         found = [
             f"alone, {length} tokens"
             for length, expected in zip(LENGTHS, self.alone, strict=True)

@@ -8,6 +8,7 @@ import sys
 import mlx.core as mx
 
 from mlxserve.config import Place, Settings
+from mlxserve.pipeline.composed import compose
 from mlxserve.pipeline.control import Worker, accept_invitation, invite
 from mlxserve.pipeline.group import form_group, waits_asleep
 from mlxserve.pipeline.identity import introduce
@@ -57,6 +58,7 @@ def main() -> None:
     else:
         link, _ = accept_invitation(group, introduce(place))
         link.start(lambda reason: None)
+        compose(compiles=True)
         follow(sys.argv[1:], place, Relay(group, waits_asleep(place)), link)
 
 
