@@ -17,6 +17,7 @@ from mlx_lm.models.cache import BatchKVCache
 from mlx_lm.utils import load_model
 
 from mlxserve.engine.kernels import compile_for_this_processor
+from mlxserve.pipeline.composed import compose
 
 WARM_UP_TOKENS = 4
 PROMPT_LENGTH = 51
@@ -69,7 +70,7 @@ def _step(model: nn.Module, tokens: mx.array, caches: list[BatchKVCache]) -> mx.
 
 
 def main(folder: str, what: str, *numbers: str) -> None:
-    compile_for_this_processor()
+    compose(compile_for_this_processor())
     model, _ = load_model(Path(folder))
     speeds(model, 1, WARM_UP_TOKENS, 1)
     found: list[object] = []

@@ -27,6 +27,7 @@ from mlx_lm.utils import load_model
 from mlxserve.config import Place
 from mlxserve.engine.kernels import compile_for_this_processor
 from mlxserve.engine.processors import OwnProcessors
+from mlxserve.pipeline.composed import compose
 
 READINGS = 3
 
@@ -154,7 +155,7 @@ def _array(content: bytes, shape: list[int]) -> mx.array:
 
 
 def main(folder: str, what: str, *numbers: str) -> None:
-    compile_for_this_processor()
+    compose(compile_for_this_processor())
     OwnProcessors(Place(int(what == "second"), world_size=2, backend="mpi"))
     if what == "second":
         second(folder)
