@@ -8,7 +8,7 @@ takes 0.5. And each operation takes 2 µs, however few numbers it has. All bits 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 import mlx.core as mx
@@ -93,9 +93,8 @@ def _softmax(scores: mx.array) -> mx.array:
     return powers * (1 / mx.sum(powers, axis=-1, keepdims=True))
 
 
-@lru_cache(maxsize=4)
 def _causal(length: int, keys: int) -> mx.array:
-    """Which of `keys` each of the last `length` tokens sees: [length, keys]. One for all layers."""
+    """Which of `keys` each of the last `length` tokens sees: [length, keys]. Large, so none is kept for other layers."""
     return mx.arange(keys - length, keys)[:, None] >= mx.arange(keys)
 
 

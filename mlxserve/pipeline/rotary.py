@@ -11,8 +11,8 @@ from typing import Any
 
 import mlx.core as mx
 
-_KEPT = 8
-"""Batches take turns, and some models turn by several frequencies."""
+_KEPT = 4
+"""Batches take turns, and some models turn by several frequencies; each is a few megabytes for a long chunk."""
 _unchanging: dict[int, mx.array] = {}
 
 rope_of_mlx = mx.fast.rope
