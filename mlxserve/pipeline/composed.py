@@ -94,7 +94,7 @@ def _softmax(scores: mx.array) -> mx.array:
 
 
 def _causal(length: int, keys: int) -> mx.array:
-    """Which of `keys` each of the last `length` tokens sees: [length, keys]. Large, so none is kept for other layers."""
+    """Which of `keys` each of the last `length` tokens sees: [length, keys]. Large, so none is kept for others."""
     return mx.arange(keys - length, keys)[:, None] >= mx.arange(keys)
 
 
