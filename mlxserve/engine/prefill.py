@@ -21,6 +21,8 @@ all are decoded together, which costs little more than decoding the first of the
 MOST_CHUNK_TOKENS = 2048
 FEWEST_CHUNK_TOKENS = 32
 CHUNK_STEP = 32
+"""Chunks have whole multiples where several follow each other: MLX takes a freed buffer again only for an array of the
+same size, and prompts hardly ever have the same length. Fresh memory costs a virtual machine 2 ms a megabyte."""
 TAPERING = 0.3
 """Over several ranks each chunk is shorter than the one before, by this share over the number of ranks: the more tokens
 are before it, the longer does each of its own take; of the last layer only the caches of a chunk are needed; and the
@@ -107,7 +109,12 @@ class PromptBatch:
 
 def tapered(unread: int, size: int, longest: int, ranks: int) -> int:
     """The next chunk, if `unread` tokens are read in chunks of about `size`, each a little shorter than the last."""
-    return min(unread, longest, math.ceil(unread * _first_share(-(-unread // size), _taper(ranks))))
+    chunks = -(-unread // size)
+    share = unread * _first_share(chunks, _taper(ranks))
+    if chunks > 1 and share >= CHUNK_STEP:
+        fewest = unread - (chunks - 1) * size  # else one chunk more would follow
+        share = CHUNK_STEP * max(round(share / CHUNK_STEP), math.ceil(fewest / CHUNK_STEP))
+    return min(unread, longest, math.ceil(share))
 
 
 def _taper(ranks: int) -> float:

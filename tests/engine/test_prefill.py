@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlxserve.engine.prefill import FEWEST_CHUNK_TOKENS, MOST_CHUNK_TOKENS, chunk_size, longest_chunk
+from mlxserve.engine.prefill import CHUNK_STEP, FEWEST_CHUNK_TOKENS, MOST_CHUNK_TOKENS, chunk_size, longest_chunk
 from tests.engine.tiny import Priced, cut
 
 
@@ -30,6 +30,18 @@ def test_with_several_ranks_chunks_are_about_as_long_as_is_quickest(unread: int,
     chosen = chunk_size(pace, unread, 0, 0)
     assert 1 <= chosen <= bound
     assert seconds(chosen) < 1.05 * min(map(seconds, range(min(unread, FEWEST_CHUNK_TOKENS), bound + 1, 8)))
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("chunks", range(1, 9))
+def test_prompts_of_all_lengths_are_read_in_chunks_of_few_lengths(ranks: int, chunks: int) -> None:
+    lengths = set[int]()
+    for unread in range(chunks, 1200):
+        *before, last = cut(unread, -(-unread // chunks), 1200, ranks)
+        assert len(before) < chunks
+        assert sum(before) + last == unread
+        lengths.update(length for length in before if length > CHUNK_STEP)
+    assert all(length % CHUNK_STEP == 0 for length in lengths)
 
 
 def test_however_long_a_prompt_is_its_chunks_are_chosen_at_once() -> None:

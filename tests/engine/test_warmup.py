@@ -47,3 +47,18 @@ def test_sizes_are_measured_until_one_takes_long(monkeypatch: pytest.MonkeyPatch
     assert pace.knows(largest)
     pace.note(4 * largest, 1.0)
     assert not pace.knows(4 * largest)
+
+
+def test_a_first_pass_that_takes_longer_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = iter([0.9, 0.1] * 8)
+    clock, tick = [0.0], OneRank.tick
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def timed(pipeline: OneRank, operations: list[Any], work: Work | None) -> Any:
+        clock[0] += next(took) if work else 0.0
+        return tick(pipeline, operations, work)
+
+    monkeypatch.setattr(OneRank, "tick", timed)
+    pace = Pace(1)
+    measure(TinyModel("qwen2").pipeline, pace)
+    assert [pace.tick(size) for size in (1, 8, 128)] == pytest.approx([0.1] * 3)
