@@ -5,6 +5,8 @@ the kind. On x86-64 each multiplication with an addition is then a call, and not
 16 ns an element, a fifth of a prompt's time, and 0.5 ns with what the processor can do. MLX finds `g++` by PATH, and
 keeps what it made in TMPDIR; so an engine process gets a `g++` that adds flags, and a folder for what this makes.
 The bits stay the same: nothing is contracted that was not, and nothing reordered.
+
+Three quarters of the half second that each kernel takes are those of MLX's header, which is therefore precompiled.
 """
 
 from __future__ import annotations
@@ -18,9 +20,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+import mlx.core as mx
+
 from mlxserve.models.cache import cache_folder, publish
+from mlxserve.versions import mlx_version
 
 logger = logging.getLogger("mlxserve.engine")
 
@@ -36,9 +42,13 @@ for argument do
     shift
     set -- "$@" "$argument"
 done
-{compiler} {flags} "$@" 2>/dev/null || {compiler} "$@" || exit
+{compiler} {flags} -I"${{0%/*}}/include" "$@" 2>/dev/null || {compiler} "$@" || exit
 [ -z "$made" ] || mv "$made.$$" "$made"
 """
+_FLAGS_OF_MLX = "-std=c++17 -O3 -Wall -fPIC"
+"""Those that it calls `g++` with: where others are given, a precompiled header is not taken."""
+_HEADER = "mlx/backend/cpu/compiled_preamble.h"
+"""What each kernel begins with."""
 _PROCESSOR = Path("/proc/cpuinfo")
 
 
@@ -60,15 +70,23 @@ def compile_for_this_processor() -> bool:
 
 def _prepare(script: str) -> Path:
     """The folder of this processor, in which there is a compiler that runs. Raises OSError or SubprocessError."""
-    digest = hashlib.sha256(f"{script}{_features()}".encode()).hexdigest()
-    folder = publish(cache_folder() / "kernels" / digest[:12], lambda unfinished: _write(unfinished / "g++", script))
+    digest = hashlib.sha256(f"{script}{mlx_version()}{_features()}".encode()).hexdigest()
+    folder = publish(cache_folder() / "kernels" / digest[:12], lambda unfinished: _fill(unfinished, script))
     subprocess.run([folder / "g++", "--version"], check=True, capture_output=True)
     return folder
 
 
-def _write(file: Path, script: str) -> None:
-    file.write_text(script)
-    file.chmod(0o755)
+def _fill(folder: Path, script: str) -> None:
+    compiler = folder / "g++"
+    compiler.write_text(script)
+    compiler.chmod(0o755)
+    includes = Path(mx.__file__).parent / "include"
+    precompiled = folder / "include" / f"{_HEADER}.gch"
+    precompiled.parent.mkdir(parents=True)
+    of_mlx = [*_FLAGS_OF_MLX.split(), f"-I{includes}"]
+    with suppress(subprocess.CalledProcessError):  # then each kernel reads it
+        make: list[str | Path] = [compiler, *of_mlx, "-x", "c++-header", includes / _HEADER, "-o", precompiled]
+        subprocess.run(make, check=True, capture_output=True)
 
 
 def _features() -> str:

@@ -17,7 +17,6 @@ from mlxserve import logs
 from mlxserve.bundle import build_id
 from mlxserve.config import Capacity, Settings
 from mlxserve.engine.channel import EngineChannel
-from mlxserve.engine.kernels import compile_for_this_processor
 from mlxserve.engine.lean import leave_out_tokenizers
 from mlxserve.engine.messages import Checked, Measured, Progress
 from mlxserve.engine.selfcheck import check_device
@@ -79,6 +78,7 @@ def _run(settings: Settings, channel: EngineChannel) -> NoReturn:
 
     leave_out_tokenizers()
     from mlxserve.engine.follow import follow
+    from mlxserve.engine.kernels import compile_for_this_processor
     from mlxserve.engine.lead import lead
     from mlxserve.pipeline.composed import compose
     from mlxserve.pipeline.group import form_group

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 PROGRAM = """
@@ -60,12 +61,22 @@ def libraries(folder: Path) -> list[Path]:
     return list(folder.rglob("*.so"))
 
 
+def precompiled(folder: Path) -> bool:
+    """Whether kernels are made in `folder` with a precompiled header."""
+    compiler, kernel = next(folder.rglob("kernels/*/g++")), next(folder.rglob("kernels/*/mlx/**/*.cpp"))
+    read = folder / "read.ii"
+    flags = ["-std=c++17", "-O3", "-Wall", "-fPIC", "-shared", f"-I{Path(mx.__file__).parent / 'include'}"]
+    subprocess.run([compiler, *flags, "-E", "-fpch-preprocess", kernel, "-o", read], check=True)
+    return "#pragma GCC pch_preprocess" in read.read_text()
+
+
 @linux_only
 def test_own_kernels_compute_the_same_bits(tmp_path: Path) -> None:
     assert computed(True, tmp_path, SOME) == computed(False, tmp_path, SOME)
     made = libraries(tmp_path / "cache/mlxserve/kernels")
     assert len(made) == len(libraries(tmp_path / "temporary")) > 0
     assert not list(tmp_path.rglob("*.so.*"))  # nothing unfinished is left
+    assert precompiled(tmp_path)
     if "fma" in Path("/proc/cpuinfo").read_text().split():
         code = subprocess.run(["objdump", "-d", *made], capture_output=True, text=True, check=True).stdout
         assert "vfmadd" in code
