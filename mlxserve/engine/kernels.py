@@ -6,7 +6,7 @@ the kind. On x86-64 each multiplication with an addition is then a call, and not
 keeps what it made in TMPDIR; so an engine process gets a `g++` that adds flags, and a folder for what this makes.
 The bits stay the same: nothing is contracted that was not, and nothing reordered.
 
-Three quarters of the half second that each kernel takes are those of MLX's header, which is therefore precompiled.
+Three quarters of the half second that each takes are those of MLX's header, which is precompiled where it is a file.
 """
 
 from __future__ import annotations
@@ -70,22 +70,25 @@ def compile_for_this_processor() -> bool:
 
 def _prepare(script: str) -> Path:
     """The folder of this processor, in which there is a compiler that runs. Raises OSError or SubprocessError."""
-    digest = hashlib.sha256(f"{script}{mlx_version()}{_features()}".encode()).hexdigest()
-    folder = publish(cache_folder() / "kernels" / digest[:12], lambda unfinished: _fill(unfinished, script))
+    header = Path(mx.__file__).parent / "include" / _HEADER
+    parts = (script, mlx_version(), _features(), str(header.exists()))
+    digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+    folder = publish(cache_folder() / "kernels" / digest[:12], lambda unfinished: _fill(unfinished, script, header))
     subprocess.run([folder / "g++", "--version"], check=True, capture_output=True)
     return folder
 
 
-def _fill(folder: Path, script: str) -> None:
+def _fill(folder: Path, script: str, header: Path) -> None:
     compiler = folder / "g++"
     compiler.write_text(script)
     compiler.chmod(0o755)
-    includes = Path(mx.__file__).parent / "include"
+    if not header.exists():  # as in the frozen application, where MLX writes all of it into each kernel
+        return
     precompiled = folder / "include" / f"{_HEADER}.gch"
     precompiled.parent.mkdir(parents=True)
-    of_mlx = [*_FLAGS_OF_MLX.split(), f"-I{includes}"]
+    includes = f"-I{header.parents[_HEADER.count('/')]}"
+    make: list[str | Path] = [compiler, *_FLAGS_OF_MLX.split(), includes, "-x", "c++-header", header, "-o", precompiled]
     with suppress(subprocess.CalledProcessError):  # then each kernel reads it
-        make: list[str | Path] = [compiler, *of_mlx, "-x", "c++-header", includes / _HEADER, "-o", precompiled]
         subprocess.run(make, check=True, capture_output=True)
 
 
