@@ -13,11 +13,11 @@ from mlxserve.pipeline.plan import CacheOperation, Keep, Open
 _SHORT = [3, 1, 4]
 _LONG = [1, 5, 9, 2, 6]
 _NEXT = 2
-_SIZES = (1, 8, 32, 128)
+_SIZES = (1, 8, 64, 128, 256)
 _ROUNDS = 2
 """Passes of each size. The quickest one counts: memory is new to the first, and nothing makes a pass shorter than it
 is."""
-_ENOUGH_SECONDS = 0.15
+_ENOUGH_SECONDS = 0.1
 """Passes that take longer are bound by computing: larger ones take more in proportion, and are not waited for."""
 _BATCH = 1
 _NO_BATCH = 0
