@@ -175,8 +175,8 @@ def test_what_shells_print_at_their_start_is_passed_over(macs: Macs, hosts: Path
 def test_ctrl_c_does_not_wait_for_a_name_server(macs: Macs) -> None:
     macs("mini-1", "mini-2")
     slow = (
-        "import socket, time; from mlxserve.__main__ import main\n"
-        "socket.getaddrinfo = lambda *_, **__: (print('asked', flush=True), time.sleep(60))\n"
+        "import os, socket, time; from mlxserve.__main__ import main\n"
+        "socket.getaddrinfo = lambda *_, **__: (os.write(1, b'asked\\n'), time.sleep(60))\n"  # two threads may at once
         "main()"
     )
     command = [sys.executable, "-c", slow, "hosts", "mini-1", "mini-2"]
