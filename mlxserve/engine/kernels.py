@@ -20,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import mlx.core as mx
@@ -88,8 +87,10 @@ def _fill(folder: Path, script: str, header: Path) -> None:
     precompiled.parent.mkdir(parents=True)
     includes = f"-I{header.parents[_HEADER.count('/')]}"
     make: list[str | Path] = [compiler, *_FLAGS_OF_MLX.split(), includes, "-x", "c++-header", header, "-o", precompiled]
-    with suppress(subprocess.CalledProcessError):  # then each kernel reads it
+    try:
         subprocess.run(make, check=True, capture_output=True)
+    except subprocess.CalledProcessError as error:
+        logger.info("MLX's header is read anew for each kernel: %s", error)
 
 
 def _features() -> str:
