@@ -27,9 +27,11 @@ LEAST_CACHED = 900
 def long_prompts(setup: Setup) -> list[Goal]:
     """The first token of prompts of 600 tokens, on two ranks and on one."""
     firsts: dict[str, list[float]] = {"mlxserve": [], "mlxserve-2": [], "peer-2-bare": []}
-    bare: list[float] = []
+    alone: list[float] = []
+    pair: list[float] = []
     for number in range(1, setup.rounds + 1):
-        bare.append(_limit_of_two(setup, number))
+        alone.append(_limit_of_one(setup, number))
+        pair.append(_limit_of_two(setup, number))
         for subject, found in firsts.items():
             try:
                 with serving(subject, setup.random(*NO_GUESSES)) as (url, _):
@@ -40,12 +42,18 @@ def long_prompts(setup: Setup) -> list[Goal]:
             say(f"long-prompt, round {number} of {setup.rounds}: {LABELS[subject]}: {1000 * found[-1]:.0f} ms")
     what = "first token of a 600-token prompt, mlxserve on 2 ranks /"
     goals = []
-    for subject, name in (("mlxserve", "on 1"), ("peer-2-bare", "peer's 2 bare")):
-        limit = paired(bare, firsts[subject])
-        note = f"a {LABELS['bare-2']}: {median(limit):.2f}" if limit else ""
+    limit = f"bare loops, 2 processes / 1: {median(paired(pair, alone)):.2f}"
+    for subject, name, note in (("mlxserve", "on 1", limit), ("peer-2-bare", "peer's 2 bare", "")):
         ratios = paired(firsts["mlxserve-2"], firsts[subject])
         goals.append(Goal("long-prompt", f"{what} {name}", "≤", 0.6, ratios, note))
     return goals
+
+
+def _limit_of_one(setup: Setup, number: int) -> float:
+    """Seconds that one process takes without any server."""
+    (seconds,) = bare_reading(setup.random(), [(LONG_TOKENS, 0)])
+    say(f"long-prompt, round {number} of {setup.rounds}: {LABELS['bare']}: {1000 * seconds:.0f} ms")
+    return seconds
 
 
 def _limit_of_two(setup: Setup, number: int) -> float:
