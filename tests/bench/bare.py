@@ -52,7 +52,8 @@ def reading(model: nn.Module, new: int, before: int) -> float:
     """Seconds to the first token of a sequence whose first `before` tokens have been read: `new` are yet to be."""
     caches = [BatchKVCache([0]) for _ in model.layers]
     prompt = mx.random.randint(0, model.args.vocab_size, (1, before + new))
-    _read(model, prompt[:, :before], caches)
+    if before:
+        _read(model, prompt[:, :before], caches)
     start = perf_counter()
     _read(model, prompt[:, before:-1], caches)
     mx.eval(_step(model, prompt[:, -1:], caches))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -33,16 +35,7 @@ def test_a_proof_computes_a_token_and_leaves_nothing_behind() -> None:
 
 @pytest.mark.parametrize(("long_from", "largest"), [(1000, 256), (8, 8)])
 def test_sizes_are_measured_until_one_takes_long(monkeypatch: pytest.MonkeyPatch, long_from: int, largest: int) -> None:
-    clock, tick = [0.0], OneRank.tick
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-
-    def timed(pipeline: OneRank, operations: list[Any], work: Work | None) -> Any:
-        clock[0] += 1.0 if work and work.tokens.size >= long_from else 0.001
-        return tick(pipeline, operations, work)
-
-    monkeypatch.setattr(OneRank, "tick", timed)
-    pace = Pace(1)
-    measure(TinyModel("qwen2").pipeline, pace)
+    pace = _measured(monkeypatch, lambda tokens: 1.0 if tokens >= long_from else 0.001)
     pace.note(largest, 1.0)
     assert pace.knows(largest)
     pace.note(4 * largest, 1.0)
@@ -50,15 +43,21 @@ def test_sizes_are_measured_until_one_takes_long(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_first_pass_that_takes_longer_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    took = iter([0.09, 0.01] * 5)
+    took = cycle([0.09, 0.01])
+    pace = _measured(monkeypatch, lambda _: next(took))
+    assert [pace.tick(size) for size in (1, 8, 256)] == pytest.approx([0.01] * 3)
+
+
+def _measured(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float]) -> Pace:
+    """What is measured of a model whose passes take `seconds`, told their tokens."""
     clock, tick = [0.0], OneRank.tick
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
     def timed(pipeline: OneRank, operations: list[Any], work: Work | None) -> Any:
-        clock[0] += next(took) if work else 0.0
+        clock[0] += seconds(work.tokens.size) if work else 0.0
         return tick(pipeline, operations, work)
 
     monkeypatch.setattr(OneRank, "tick", timed)
     pace = Pace(1)
     measure(TinyModel("qwen2").pipeline, pace)
-    assert [pace.tick(size) for size in (1, 8, 256)] == pytest.approx([0.01] * 3)
+    return pace
