@@ -1,8 +1,10 @@
 """The limit of two ranks on one machine: a bare loop over half the layers in each of two processes, without a server.
 
 What passes between them goes through pipes, at no more cost than copying it. Run as
-`python -m tests.bench.bare_pipeline FOLDER reading TOKENS CHUNKS…`, for the seconds to the first token of a prompt cut
-into so many chunks, or `… FOLDER speeds TOKENS BATCH…`; prints JSON.
+`python -m tests.bench.bare_pipeline FOLDER LOTS reading TOKENS CHUNKS…`, for the seconds to the first token of a prompt
+cut into so many chunks, or `… FOLDER LOTS speeds TOKENS BATCH…`; prints JSON. Each process has so many lots of layers,
+and the two take turns: with 1 as ranks do, with more a prompt passes to and fro, so that neither waits long for the
+other at its ends.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import median
@@ -33,39 +36,44 @@ READINGS = 3
 
 
 class Half:
-    """Half of a model's layers, with caches."""
+    """Half of a model's layers, in lots that a state passes one by one, with caches."""
 
-    def __init__(self, folder: str, second: bool) -> None:
+    def __init__(self, folder: str, lots: int, second: bool) -> None:
         self.model: Any = load_model(Path(folder))[0]
         layers = self.model.model.layers
-        middle = len(layers) // 2
-        self._layers: list[nn.Module] = layers[middle:] if second else layers[:middle]
+        borders = [round(len(layers) * number / (2 * lots)) for number in range(2 * lots + 1)]
+        both = [layers[begin:end] for begin, end in pairwise(borders)]
+        self._lots: list[list[nn.Module]] = both[second::2]
         self.begin(1)
 
     def begin(self, rows: int) -> None:
         """Forget all, for `rows` new sequences."""
-        self._caches = [BatchKVCache([0] * rows) for _ in self._layers]
+        self._caches = [[BatchKVCache([0] * rows) for _ in lot] for lot in self._lots]
 
-    def run(self, hidden: mx.array) -> mx.array:
-        """Through the layers, evaluated: hidden states [rows, length, width]."""
-        mask = create_attention_mask(hidden, self._caches[0])
-        for layer, cache in zip(self._layers, self._caches, strict=True):
+    def run(self, lot: int, hidden: mx.array) -> mx.array:
+        """Through the layers of a lot, evaluated: hidden states [rows, length, width]."""
+        caches = self._caches[lot]
+        mask = create_attention_mask(hidden, caches[0])
+        for layer, cache in zip(self._lots[lot], caches, strict=True):
             hidden = layer(hidden, mask, cache)
-        mx.eval(hidden, [cache.state for cache in self._caches])
+        mx.eval(hidden, [cache.state for cache in caches])
         return hidden
 
 
 class First:
     """The process with the first half, the embedding and the head; the second half is its child."""
 
-    def __init__(self, folder: str) -> None:
-        command = [sys.executable, "-m", "tests.bench.bare_pipeline", folder, "second"]
+    def __init__(self, folder: str, lots: int) -> None:
+        command = [sys.executable, "-m", "tests.bench.bare_pipeline", folder, str(lots), "second"]
         self._second = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._second.stdin
         assert self._second.stdout
-        self._out, self._in = self._second.stdin, self._second.stdout
-        self._half = Half(folder, second=False)
+        self._out = self._second.stdin
+        self._inbox = _inbox(self._second.stdout)
+        self._back: dict[tuple[int, int], mx.array] = {}
+        self._half = Half(folder, lots, second=False)
         self._inner = self._half.model.model
+        self._lots = lots
 
     def close(self) -> None:
         """End the child."""
@@ -77,26 +85,40 @@ class First:
         self._half.begin(rows)
         _send(self._out, {"begin": rows})
 
-    def enter(self, tokens: mx.array, leaves: bool) -> None:
-        """Let `tokens` [rows, length] pass the first half; what `leaves` the second is to be taken by `next`."""
-        hidden = self._half.run(self._inner.embed_tokens(tokens))
-        _send(self._out, {"shape": hidden.shape, "leaves": leaves}, hidden)
+    def read(self, chunks: list[mx.array]) -> mx.array:
+        """The likeliest token of each row, from chunks of tokens [rows, length] that pass all lots.
 
-    def next(self) -> mx.array:
-        """The likeliest token of each row, from what left."""
-        head = json.loads(self._in.readline())
-        hidden = _array(self._in.read(head["bytes"]), head["shape"])
+        Two by two: while the other process has one, the other one is here.
+        """
+        for first in range(0, len(chunks), 2):
+            for lot in range(self._lots):
+                for number in range(first, min(first + 2, len(chunks))):
+                    self._enter(number, lot, chunks[number], leaves=number == len(chunks) - 1)
+        hidden = self._came(len(chunks) - 1, self._lots - 1)
         logits = self._inner.embed_tokens.as_linear(self._inner.norm(hidden))[:, -1]
         token = mx.argmax(logits, axis=-1)
         mx.eval(token)
         return token
 
+    def _enter(self, number: int, lot: int, tokens: mx.array, leaves: bool) -> None:
+        """Let a chunk pass a lot here; of the last one comes back what `leaves`, of the others everything."""
+        before = self._came(number, lot - 1) if lot else self._inner.embed_tokens(tokens)
+        hidden = self._half.run(lot, before)
+        back = "all" if lot < self._lots - 1 else "last" if leaves else "none"
+        _send(self._out, {"number": number, "lot": lot, "shape": hidden.shape, "back": back}, hidden)
 
-def second(folder: str) -> None:
+    def _came(self, number: int, lot: int) -> mx.array:
+        """What comes back of a chunk from that lot, waited for."""
+        while (number, lot) not in self._back:
+            head, content = self._inbox.get()
+            self._back[head["number"], head["lot"]] = _array(content, head["shape"])
+        return self._back.pop((number, lot))
+
+
+def second(folder: str, lots: int) -> None:
     """The life of the process with the second half."""
-    half = Half(folder, second=True)
-    inbox: SimpleQueue[tuple[dict[str, Any], bytes]] = SimpleQueue()
-    threading.Thread(target=_read_all, args=(sys.stdin.buffer, inbox.put), daemon=True).start()
+    half = Half(folder, lots, second=True)
+    inbox = _inbox(sys.stdin.buffer)
     while True:
         head, content = inbox.get()
         if not head:
@@ -104,11 +126,13 @@ def second(folder: str) -> None:
         if "begin" in head:
             half.begin(head["begin"])
             continue
-        hidden = half.run(_array(content, head["shape"]))
-        if head["leaves"]:
-            last = hidden[:, -1:]
-            mx.eval(last)
-            _send(sys.stdout.buffer, {"shape": last.shape}, last)
+        hidden = half.run(head["lot"], _array(content, head["shape"]))
+        if head["back"] == "none":
+            continue
+        if head["back"] == "last":
+            hidden = hidden[:, -1:]
+            mx.eval(hidden)
+        _send(sys.stdout.buffer, head | {"shape": hidden.shape}, hidden)
 
 
 def reading(first: First, tokens: int, chunks: int) -> float:
@@ -118,26 +142,28 @@ def reading(first: First, tokens: int, chunks: int) -> float:
     first.begin(1)
     size = -(-tokens // chunks)
     start = perf_counter()
-    for at in range(0, tokens, size):
-        first.enter(prompt[:, at : at + size], leaves=at + size >= tokens)
-    first.next()
+    first.read([prompt[:, at : at + size] for at in range(0, tokens, size)])
     return perf_counter() - start
 
 
 def speed(first: First, batch: int, tokens: int) -> float:
     """Tokens per second of `batch` sequences together, after the first."""
     first.begin(batch)
-    first.enter(mx.random.randint(0, 40_000, (batch, 46)), leaves=True)
-    token = first.next()
+    token = first.read([mx.random.randint(0, 40_000, (batch, 46))])
     start = perf_counter()
     for _ in range(tokens - 1):
-        first.enter(token[:, None], leaves=True)
-        token = first.next()
+        token = first.read([token[:, None]])
     return batch * (tokens - 1) / (perf_counter() - start)
 
 
+def _inbox(stream: IO[bytes]) -> SimpleQueue[tuple[dict[str, Any], bytes]]:
+    """What comes, read by a thread, so that the other side need not wait until it is used."""
+    inbox: SimpleQueue[tuple[dict[str, Any], bytes]] = SimpleQueue()
+    threading.Thread(target=_read_all, args=(stream, inbox.put), daemon=True).start()
+    return inbox
+
+
 def _read_all(stream: IO[bytes], put: Callable[[tuple[dict[str, Any], bytes]], None]) -> None:
-    """So that the other side need not wait until what it sends is used."""
     while line := stream.readline():
         head = json.loads(line)
         put((head, stream.read(head.get("bytes", 0))))
@@ -154,13 +180,13 @@ def _array(content: bytes, shape: list[int]) -> mx.array:
     return mx.array(memoryview(content).cast("f")).reshape(shape)
 
 
-def main(folder: str, what: str, *numbers: str) -> None:
+def main(folder: str, lots: str, what: str, *numbers: str) -> None:
     compose(compile_for_this_processor())
     OwnProcessors(Place(int(what == "second"), world_size=2, backend="mpi"))
     if what == "second":
-        second(folder)
+        second(folder, int(lots))
         return
-    first = First(folder)
+    first = First(folder, int(lots))
     size, *cases = map(int, numbers)
     if what == "reading":
         reading(first, 64, 1)

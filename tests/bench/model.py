@@ -24,10 +24,11 @@ SPECIAL_TOKENS = 17
 """The demo model's tokenizer has them first, those that end an answer among them."""
 NEVER_WRITTEN = "<empty_output>", 16
 """One of those that no answer contains."""
+LAYERS = 14
 CONFIG = {
     "model_type": "qwen2",
     "hidden_size": 640,
-    "num_hidden_layers": 14,
+    "num_hidden_layers": LAYERS,
     "intermediate_size": 2048,
     "num_attention_heads": 10,
     "num_key_value_heads": 2,

@@ -13,6 +13,7 @@ from mlxserve.bench.workloads import SHARED_WORDS, prose
 
 from .asking import asked, bodies, median_first, numbers, one, with_content
 from .goals import Goal, paired
+from .model import LAYERS
 from .server import SubjectError
 from .setup import NO_GUESSES, Setup, say
 from .subjects import LABELS, bare_pair_reading, bare_reading, serving
@@ -20,6 +21,7 @@ from .subjects import LABELS, bare_pair_reading, bare_reading, serving
 LONG_TOKENS = 600
 """About what the prompts of the workload long-prompt have with the template."""
 CHUNKS = (4, 5, 6, 8, 10)
+CHUNKS_TO_AND_FRO = (2, 4, 6)
 LEAST_CACHED = 900
 """Of a prefix of about 1,000 tokens."""
 
@@ -29,9 +31,11 @@ def long_prompts(setup: Setup) -> list[Goal]:
     firsts: dict[str, list[float]] = {"mlxserve": [], "mlxserve-2": [], "peer-2-bare": []}
     alone: list[float] = []
     pair: list[float] = []
+    to_and_fro: list[float] = []
     for number in range(1, setup.rounds + 1):
         alone.append(_limit_of_one(setup, number))
-        pair.append(_limit_of_two(setup, number))
+        pair.append(_limit_of_two(setup, number, CHUNKS))
+        to_and_fro.append(_limit_of_two(setup, number, CHUNKS_TO_AND_FRO, LAYERS // 2))
         for subject, found in firsts.items():
             try:
                 with serving(subject, setup.random(*NO_GUESSES)) as (url, _):
@@ -42,7 +46,10 @@ def long_prompts(setup: Setup) -> list[Goal]:
             say(f"long-prompt, round {number} of {setup.rounds}: {LABELS[subject]}: {1000 * found[-1]:.0f} ms")
     what = "first token of a 600-token prompt, mlxserve on 2 ranks /"
     goals = []
-    limit = f"bare loops, 2 processes / 1: {median(paired(pair, alone)):.2f}"
+    limit = (
+        f"bare loops, 2 processes / 1: {median(paired(pair, alone)):.2f}; "
+        f"every other layer in each: {median(paired(to_and_fro, alone)):.2f}"
+    )
     for subject, name, note in (("mlxserve", "on 1", limit), ("peer-2-bare", "peer's 2 bare", "")):
         ratios = paired(firsts["mlxserve-2"], firsts[subject])
         goals.append(Goal("long-prompt", f"{what} {name}", "≤", 0.6, ratios, note))
@@ -56,11 +63,15 @@ def _limit_of_one(setup: Setup, number: int) -> float:
     return seconds
 
 
-def _limit_of_two(setup: Setup, number: int) -> float:
-    """Seconds that two processes take without any server, with the best number of chunks."""
-    seconds = bare_pair_reading(setup.random(), LONG_TOKENS, CHUNKS)
-    told = ", ".join(f"{chunks} chunks {1000 * each:.0f}" for chunks, each in zip(CHUNKS, seconds, strict=True))
-    say(f"long-prompt, round {number} of {setup.rounds}: {LABELS['bare-2']}: {told} ms")
+def _limit_of_two(setup: Setup, number: int, numbers: tuple[int, ...], lots: int = 1) -> float:
+    """Seconds that two processes take without any server, with the best of these numbers of chunks.
+
+    Each has so many lots of layers.
+    """
+    seconds = bare_pair_reading(setup.random(), LONG_TOKENS, numbers, lots)
+    told = ", ".join(f"{chunks} chunks {1000 * each:.0f}" for chunks, each in zip(numbers, seconds, strict=True))
+    what = f"{LABELS['bare-2']}, {lots} lots of layers in each" if lots > 1 else LABELS["bare-2"]
+    say(f"long-prompt, round {number} of {setup.rounds}: {what}: {told} ms")
     return min(seconds)
 
 

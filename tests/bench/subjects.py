@@ -66,12 +66,15 @@ def bare_reading(start: Start, pairs: list[tuple[int, int]]) -> list[float]:
 
 def bare_pair_speeds(start: Start, streams: tuple[int, ...], tokens: int) -> list[float]:
     """Tokens per second after the first, by batch, of a bare loop over two processes. Raises SubjectError."""
-    return _bare(start, "speeds", *map(str, (tokens, *streams)), program="bare_pipeline")
+    return _bare(start, "1", "speeds", *map(str, (tokens, *streams)), program="bare_pipeline")
 
 
-def bare_pair_reading(start: Start, tokens: int, chunks: tuple[int, ...]) -> list[float]:
-    """Seconds in which that reads a prompt, by the number of chunks. Raises SubjectError."""
-    return _bare(start, "reading", *map(str, (tokens, *chunks)), program="bare_pipeline")
+def bare_pair_reading(start: Start, tokens: int, chunks: tuple[int, ...], lots: int = 1) -> list[float]:
+    """Seconds in which that reads a prompt, by the number of chunks; each process has so many lots of layers.
+
+    Raises SubjectError.
+    """
+    return _bare(start, str(lots), "reading", *map(str, (tokens, *chunks)), program="bare_pipeline")
 
 
 def _bare(start: Start, *arguments: str, program: str = "bare") -> list[Any]:
