@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system import made_before
 from tests.system.host import HOME, REPOSITORY, TOOLS, Host, run_tool
 
 __all__ = ["HOME", "REPOSITORY", "Bed", "Host", "install", "three_minis", "two_minis"]
@@ -153,7 +154,8 @@ def three_minis(folder: Path) -> Iterator[Bed]:
 
 
 def install(host: Host) -> None:
-    """Put mlxserve, as it is in this repository, into the home folder of a host that has Python."""
+    """Put mlxserve, as it is in this repository, into the home folder of a host that has Python, as if used before."""
+    made_before.give(host.home / ".cache", made_before.KERNELS, made_before.MODELS)
     program = host.home / "mlxserve"
     program.write_text(PROGRAM)
     program.chmod(0o755)

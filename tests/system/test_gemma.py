@@ -8,6 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from tests.system import made_before
 from tests.system.server import Server
 from tests.system.small_model import start_small
 
@@ -30,6 +31,7 @@ def gemma(request: pytest.FixtureRequest) -> Iterator[Path]:
     file: Path = folder / MODEL_NAME
     if not file.exists():
         assemble(folder / "parts", overwrite=True).rename(file)
+    made_before.give(folder, made_before.KERNELS)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("XDG_CACHE_HOME", str(folder))
         yield file

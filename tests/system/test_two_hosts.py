@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mlxserve.models.demo import demo_file
+from tests.system import made_before
 from tests.system.hosts import HOME, Bed, Host, two_minis
 from tests.system.server import MLX_LAUNCH
 
@@ -168,9 +169,12 @@ def test_a_service_would_start_the_file_itself_and_not_what_it_unpacked(ready: B
     assert f'ExecStart=:"{HOME}/mlxserve" "launch" "--hostfile" "hosts.json" "--keep"\n' in shown.stdout
 
 
-def test_mlx_launch_starts_the_binary_as_well(tmp_path: Path, binary: Path) -> None:
+def test_mlx_launch_starts_the_binary_as_well(ready: Bed, tmp_path: Path, binary: Path) -> None:
+    """On hosts which had it unpacked before."""
     with two_minis(tmp_path, python=("mini-1", "client")) as bed:
         copy_to(bed, MINIS, binary, demo_file())
+        for name in MINIS:
+            made_before.link(ready[name].home / ".cache", bed[name].home / ".cache")
         bed.write_hostfile("mini-1", *MINIS, envs=ONE_THREAD)
         serve = (f"{HOME}/mlxserve", "serve", "--model", f"{HOME}/{demo_file().name}", "--host", "0.0.0.0")
         with running(bed, MLX_LAUNCH, "--hostfile", "hosts.json", "--", *serve) as launch:
