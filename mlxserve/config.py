@@ -23,6 +23,15 @@ class Capacity(msgspec.Struct, frozen=True):
     """Of weights that it reads while it computes; 0: not measured."""
 
 
+class Passes(msgspec.Struct, frozen=True):
+    """How long the first passes through all ranks took."""
+
+    split: tuple[int, ...] = ()
+    """Layers of each rank then; empty: nothing was measured."""
+    seconds: tuple[tuple[int, float], ...] = ()
+    """Of passes of so many tokens, fewest first."""
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where this process stands among its peers, as `mlx.launch` or `mlxserve launch` set it."""
 
@@ -41,6 +50,8 @@ class Place(msgspec.Struct, frozen=True):
     """The same of the ring that the ranks may fall back to from another backend; empty: there is none."""
     capacity: Capacity = Capacity()
     """As this node's first engine process has measured it, so that later ones split the model alike."""
+    passes: Passes = Passes()
+    """As rank 0's last engine process that measured them did: with the same split, later ones need not."""
 
     @property
     def has_fallen_back(self) -> bool:

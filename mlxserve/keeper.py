@@ -13,7 +13,7 @@ from mlxserve.bars import Display
 from mlxserve.config import Place, Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
-from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Measured, Progress, Ready, Shutdown
+from mlxserve.engine.messages import AskToDrain, DrainAsked, Ended, Event, Measured, Paced, Progress, Ready, Shutdown
 from mlxserve.errors import BrokenBuild, CheckFailed, DamagedData, FormationError, MlxserveError, RankLost, UserError
 from mlxserve.front import Front
 from mlxserve.pipeline.addresses import unreachable
@@ -189,9 +189,7 @@ class EngineKeeper:
                     giving_up.cancel()
                     self._has_formed = True
                 self._has_loaded |= isinstance(event, Progress) and event.stage == "warming"
-                if isinstance(event, Measured):
-                    place = msgspec.structs.replace(self._settings.place, capacity=event.capacity)
-                    self._settings = msgspec.structs.replace(self._settings, place=place)
+                self._remember(event)
                 if isinstance(event, DrainAsked):
                     self._drain(event.reason)
                 if isinstance(event, Ready):
@@ -214,6 +212,16 @@ class EngineKeeper:
         missing = await asyncio.to_thread(unreachable, place)
         child.kill()
         return Ended(FormationError.exit_code, not_formed(place, seconds, missing))
+
+    def _remember(self, event: Event) -> None:
+        """What later engine processes need not measure again."""
+        place = self._settings.place
+        match event:
+            case Measured():
+                place = msgspec.structs.replace(place, capacity=event.capacity)
+            case Paced():
+                place = msgspec.structs.replace(place, passes=event.passes)
+        self._settings = msgspec.structs.replace(self._settings, place=place)
 
     def _log(self, event: Event) -> None:
         match event:

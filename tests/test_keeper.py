@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from mlxserve.bars import NoDisplay
-from mlxserve.config import Place, Settings
+from mlxserve.config import Capacity, Passes, Place, Settings
 from mlxserve.engine.child import EngineChild
 from mlxserve.engine.client import EngineClient
-from mlxserve.engine.messages import Ended
+from mlxserve.engine.messages import Ended, Event, Measured, Paced
 from mlxserve.errors import CheckFailed, DamagedData, FormationError, MlxserveError, RankLost
 from mlxserve.keeper import EngineKeeper
 from mlxserve.rendezvous.formation import Formation
@@ -35,16 +36,16 @@ def anyio_backend() -> str:
 
 
 class Engine:
-    """An engine process that says how it ends, and nothing else."""
+    """An engine process that says this, how it ends at last, and nothing else."""
 
-    def __init__(self, ended: Ended) -> None:
-        self._ended = ended
+    def __init__(self, *said: Event) -> None:
+        self._said = iter(said)
 
     def send(self, command: object) -> None:
         """Nobody hears it."""
 
-    async def receive(self) -> Ended:
-        return self._ended
+    async def receive(self) -> Event:
+        return next(self._said)
 
     async def outcome(self, last_word: Ended) -> Ended:
         return last_word
@@ -57,13 +58,18 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def kept(settings: Settings, endings: list[Ended], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The backends of the engines that are started until the node ends; they end as `endings` says."""
-    script: Iterator[Ended] = iter(endings)
-    backends: list[str] = []
+    return [place.backend for place in await places(settings, [Engine(ended) for ended in endings], monkeypatch)]
+
+
+async def places(settings: Settings, engines: list[Engine], monkeypatch: pytest.MonkeyPatch) -> list[Place]:
+    """Of `engines`, which are started one after the other until the node ends."""
+    script: Iterator[Engine] = iter(engines)
+    found: list[Place] = []
 
     async def start(settings: Settings, formation: Formation) -> Engine:
-        assert settings.place == formation.place
-        backends.append(settings.place.backend)
-        return Engine(next(script))
+        assert msgspec.structs.replace(settings.place, capacity=Capacity(), passes=Passes()) == formation.place
+        found.append(settings.place)
+        return next(script)
 
     monkeypatch.setattr(EngineChild, "start", start)
     keeper = EngineKeeper(
@@ -73,7 +79,15 @@ async def kept(settings: Settings, endings: list[Ended], monkeypatch: pytest.Mon
         await keeper.run()
     finally:
         assert next(script, None) is None, "an engine that should have been started was not"
-    return backends
+    return found
+
+
+async def test_what_an_engine_has_measured_later_ones_need_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    capacity, passes = Capacity(5, 7.0), Passes((14, 14), ((1, 0.5),))
+    engines = [Engine(Measured(capacity), Paced(passes), LOST), Engine(LOST), Engine(DONE)]
+    first, *later = await places(Settings(Place(0, 2)), engines, monkeypatch)
+    assert (first.capacity, first.passes) == (Capacity(), Passes())
+    assert [(place.capacity, place.passes) for place in later] == [(capacity, passes)] * 2
 
 
 @pytest.mark.parametrize("failed", [UNFORMED, DAMAGED])

@@ -9,9 +9,8 @@ import msgspec
 
 from mlxserve.config import Place, Settings
 from mlxserve.engine.draft_model import DraftModel
-from mlxserve.engine.pace import Pace
 from mlxserve.engine.part import load_part
-from mlxserve.engine.warmup import measure, warm_up
+from mlxserve.engine.warmup import first_pace, measured, warm_up
 from mlxserve.errors import UserError
 from mlxserve.pipeline.pipeline import OneRank
 
@@ -35,9 +34,7 @@ def load_draft_model(settings: Settings, folder: Path, vocabulary: int, report: 
             f"the draft model {name} cannot take back what it guessed wrongly for several sequences at once: "
             "choose one whose layers all have plain KV caches."
         )
-    pace = Pace(1)
-    measure(pipeline, pace)
-    return DraftModel(pipeline, vocabulary, pace)
+    return DraftModel(pipeline, vocabulary, first_pace(pipeline.depth, measured(pipeline)))
 
 
 def _check_tokens(name: str, folder: Path, large: Path) -> None:

@@ -25,16 +25,15 @@ from mlxserve.engine.drafting import load_draft_model
 from mlxserve.engine.freed import FreedBuffers
 from mlxserve.engine.gathering import coming_together
 from mlxserve.engine.memory import Ledger
-from mlxserve.engine.messages import ModelFound, Progress, Ready, Step
+from mlxserve.engine.messages import ModelFound, Paced, Progress, Ready, Step
 from mlxserve.engine.meter import SETTLED_SECONDS
-from mlxserve.engine.pace import Pace
 from mlxserve.engine.parallel import Choice, choose
 from mlxserve.engine.part import Part, load_part, whole_model
 from mlxserve.engine.prefix_record import PrefixRecord
 from mlxserve.engine.processors import OwnProcessors
 from mlxserve.engine.scheduler import Scheduler
 from mlxserve.engine.team import Team
-from mlxserve.engine.warmup import measure, prove, warm_up
+from mlxserve.engine.warmup import first_pace, measured, prove, warm_up
 from mlxserve.errors import CheckFailed, DamagedData, UserError
 from mlxserve.models.folder import ModelSource
 from mlxserve.pipeline.group import waits_asleep
@@ -117,8 +116,9 @@ def _begin(
     ready = _ready(assembly, ledger, pipeline, part, team)
     if assembly.settings.task == "check":
         _check(channel, team, pipeline, ready, findings, choice)
-    pace = Pace(pipeline.depth)
-    measure(pipeline, pace)
+    passes = measured(pipeline, tuple(map(len, part.loaded.split)), assembly.settings.place.passes)
+    channel.send(Paced(passes))
+    pace = first_pace(pipeline.depth, passes)
     before = mx.get_active_memory()
     if draft_model := _draft_model(assembly, part, ready, channel):
         team.meter.loaded()

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from mlxserve.config import Capacity, Parallel
+from mlxserve.config import Capacity, Parallel, Passes
 
 FinishReason = Literal["stop", "length"]
 
@@ -163,6 +163,12 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     capacity: Capacity
 
 
+class Paced(msgspec.Struct, frozen=True, tag="paced"):
+    """How long passes take, for the engine processes that come after this one."""
+
+    passes: Passes
+
+
 class Alive(msgspec.Struct, frozen=True, tag="alive"):
     """The engine process runs; said once a second, from when the group has formed."""
 
@@ -287,6 +293,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
 Event = (
     Checked
     | Measured
+    | Paced
     | Alive
     | Progress
     | Introduced

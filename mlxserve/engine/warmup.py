@@ -6,6 +6,7 @@ import time
 
 import mlx.core as mx
 
+from mlxserve.config import Passes
 from mlxserve.engine.pace import Pace
 from mlxserve.pipeline.pipeline import Pipeline, Work
 from mlxserve.pipeline.plan import CacheOperation, Keep, Open
@@ -19,6 +20,7 @@ _ROUNDS = 2
 is."""
 _ENOUGH_SECONDS = 0.1
 """Passes that take longer are bound by computing: larger ones take more in proportion, and are not waited for."""
+_NONE = Passes()
 _BATCH = 1
 _NO_BATCH = 0
 """None of the scheduler's, which count from 1."""
@@ -41,14 +43,25 @@ def warm_up(pipeline: Pipeline) -> int:
     return int(alone[0].shape[-1])
 
 
-def measure(pipeline: Pipeline, pace: Pace) -> None:
-    """Take the time of a few passes, so that the scheduler can plan from the first request on. Raises RankLost."""
+def measured(pipeline: Pipeline, split: tuple[int, ...] = (), known: Passes = _NONE) -> Passes:
+    """How long a few passes take: as `known` where that was measured with this `split`. Raises RankLost."""
+    if split and known.split == split:
+        return known
+    found: list[tuple[int, float]] = []
     for size in _SIZES:
-        seconds = min(_seconds(pipeline, size) for _ in range(_ROUNDS))
+        found.append((size, min(_seconds(pipeline, size) for _ in range(_ROUNDS))))
+        if found[-1][1] > _ENOUGH_SECONDS:
+            break
+    return Passes(split, tuple(found))
+
+
+def first_pace(ranks: int, passes: Passes) -> Pace:
+    """What the scheduler can plan by from the first request on."""
+    pace = Pace(ranks)
+    for size, seconds in passes.seconds:
         for _ in range(_ROUNDS):
-            pace.note(size, seconds / pace.ranks)
-        if seconds > _ENOUGH_SECONDS:
-            return
+            pace.note(size, seconds / ranks)
+    return pace
 
 
 def _seconds(pipeline: Pipeline, size: int) -> float:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from mlxserve.config import Passes
 from mlxserve.engine.pace import Pace
-from mlxserve.engine.warmup import measure, prove, warm_up
+from mlxserve.engine.warmup import first_pace, measured, prove, warm_up
 from mlxserve.pipeline.pipeline import OneRank, Work
 from tests.pipeline.one_rank import VOCABULARY, TinyModel
 
@@ -48,6 +49,18 @@ def test_a_first_pass_that_takes_longer_does_not_count(monkeypatch: pytest.Monke
     assert [pace.tick(size) for size in (1, 8, 256)] == pytest.approx([0.01] * 3)
 
 
+def test_what_was_measured_with_the_same_split_is_not_measured_again() -> None:
+    known = Passes((2, 2), ((1, 0.5), (8, 1.0)))
+    pipeline = TinyModel("qwen2").pipeline
+    assert measured(pipeline, (2, 2), known) == known
+    assert pipeline.tokens == 0
+    anew = measured(pipeline, (3, 1), known)
+    assert anew.split == (3, 1)
+    assert anew.seconds != known.seconds
+    assert pipeline.tokens > 0
+    assert first_pace(2, known).tick(8) == 0.5
+
+
 def _measured(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float]) -> Pace:
     """What is measured of a model whose passes take `seconds`, told their tokens."""
     clock, tick = [0.0], OneRank.tick
@@ -58,6 +71,4 @@ def _measured(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float]) 
         return tick(pipeline, operations, work)
 
     monkeypatch.setattr(OneRank, "tick", timed)
-    pace = Pace(1)
-    measure(TinyModel("qwen2").pipeline, pace)
-    return pace
+    return first_pace(1, measured(TinyModel("qwen2").pipeline))
