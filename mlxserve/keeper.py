@@ -215,12 +215,13 @@ class EngineKeeper:
 
     def _remember(self, event: Event) -> None:
         """What later engine processes need not measure again."""
-        place = self._settings.place
         match event:
             case Measured():
-                place = msgspec.structs.replace(place, capacity=event.capacity)
+                place = msgspec.structs.replace(self._settings.place, capacity=event.capacity)
             case Paced():
-                place = msgspec.structs.replace(place, passes=event.passes)
+                place = msgspec.structs.replace(self._settings.place, passes=event.passes)
+            case _:
+                return
         self._settings = msgspec.structs.replace(self._settings, place=place)
 
     def _log(self, event: Event) -> None:

@@ -14,7 +14,8 @@ from mlxserve.models.source import find_model
 
 KERNELS = "kernels"
 MODELS = "gguf"
-_UNFINISHED = ("*.tmp-*", "*.lock")
+_LEFT_OUT = ("*.tmp-*", "*.lock", "*.cpp")
+"""Unfinished folders, locks, and what MLX writes anew for a kernel that it does not find."""
 
 
 def give(cache: Path, *kinds: str) -> None:
@@ -28,7 +29,7 @@ def give(cache: Path, *kinds: str) -> None:
 def link(made: Path, folder: Path) -> None:
     """Let `folder` begin as `made` is, where that is there and the other is not."""
     if made.is_dir() and not folder.exists():
-        shutil.copytree(made, folder, ignore=shutil.ignore_patterns(*_UNFINISHED), copy_function=_link)
+        shutil.copytree(made, folder, ignore=shutil.ignore_patterns(*_LEFT_OUT), copy_function=_link)
 
 
 def _link(source: str, target: str) -> None:
